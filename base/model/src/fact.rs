@@ -3,9 +3,7 @@
 //! In: nothing. Out: the shapes that the journal keeps and the event stream shows. Never: logs or samples of
 //! traffic, which are too many for a journal.
 
-use crate::id::{
-    ChangeId, CommitId, Digest, ItemId, Lane, ProjectName, ReleaseId, RolloutId, RunId, ServiceName,
-};
+use crate::id::{ChangeId, CommitId, Digest, ItemId, Lane, ProjectName, ReleaseId, RolloutId, RunId, ServiceName};
 use crate::instance::InstanceSeen;
 use crate::job::JobOutcome;
 use crate::plan::Plan;
@@ -78,11 +76,7 @@ impl NewFact {
     /// A fact that Slipway itself states.
     #[must_use]
     pub fn new(change: Option<ChangeId>, body: Body) -> NewFact {
-        NewFact {
-            change,
-            actor: Actor::slipway(),
-            body,
-        }
+        NewFact { change, actor: Actor::slipway(), body }
     }
 
     /// The same, made to happen by somebody.
@@ -319,10 +313,7 @@ impl ChangeState {
     /// Whether nothing follows by itself.
     #[must_use]
     pub fn is_final(self) -> bool {
-        !matches!(
-            self,
-            ChangeState::Queued | ChangeState::Running | ChangeState::Waiting
-        )
+        !matches!(self, ChangeState::Queued | ChangeState::Running | ChangeState::Waiting)
     }
 
     /// The word for people, as in JSON.
@@ -494,9 +485,7 @@ impl Body {
             | Body::ImageFailed { item, .. } => item.to_string(),
             Body::ImageBuilt(built) => built.reference.clone(),
             Body::ReleaseMade { release, .. } => release.title(),
-            Body::ReleaseQueued(candidate) | Body::ReleaseGated { candidate, .. } => {
-                candidate.lane.to_string()
-            }
+            Body::ReleaseQueued(candidate) | Body::ReleaseGated { candidate, .. } => candidate.lane.to_string(),
             Body::RolloutPhase(moved) => moved.head.lane.to_string(),
             Body::VerdictWanted { lane, .. }
             | Body::VerdictGiven { lane, .. }
@@ -519,10 +508,21 @@ pub mod stream {
     pub fn change(id: &ChangeId) -> String {
         format!("change/{id}")
     }
-    /// Releases and rollouts of one service in one environment.
+    /// What asks to enter one service in one environment, its gates and holds; written by the release stage.
     #[must_use]
     pub fn lane(lane: &Lane) -> String {
         format!("lane/{}/{}", lane.environment, lane.service)
+    }
+    /// Rollouts of one service in one environment, one after the other; written by the rollout stage alone, so
+    /// that its version can be the fencing epoch of wishes.
+    #[must_use]
+    pub fn rollout(lane: &Lane) -> String {
+        format!("rollout/{}/{}", lane.environment, lane.service)
+    }
+    /// Judgements and evidence of one lane; written by the verify stage.
+    #[must_use]
+    pub fn verdict(lane: &Lane) -> String {
+        format!("verdict/{}/{}", lane.environment, lane.service)
     }
     /// The numbering of one service's releases.
     #[must_use]

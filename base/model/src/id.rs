@@ -77,9 +77,7 @@ fn is_name(text: &str) -> bool {
     (1..=40).contains(&bytes.len())
         && edge(bytes.first())
         && edge(bytes.last())
-        && bytes
-            .iter()
-            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
+        && bytes.iter().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-')
 }
 
 fn is_hex(text: &str, lengths: std::ops::RangeInclusive<usize>) -> bool {
@@ -88,9 +86,7 @@ fn is_hex(text: &str, lengths: std::ops::RangeInclusive<usize>) -> bool {
 
 fn is_token(text: &str) -> bool {
     (1..=160).contains(&text.len())
-        && text
-            .bytes()
-            .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b':'))
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.' | b'/' | b':'))
 }
 
 id_type!(/// A project; also the name of its repository.
@@ -128,13 +124,7 @@ impl CommitId {
 impl ChangeId {
     /// The id of the change that this event makes; the same delivery gives the same id.
     #[must_use]
-    pub fn derive(
-        project: &ProjectName,
-        event: &str,
-        reference: &str,
-        old: &str,
-        new: &str,
-    ) -> ChangeId {
+    pub fn derive(project: &ProjectName, event: &str, reference: &str, old: &str, new: &str) -> ChangeId {
         let digest = hex_of(&[project.as_str(), event, reference, old, new]);
         ChangeId(digest.chars().take(16).collect())
     }
@@ -185,12 +175,10 @@ fn hex_of(parts: &[&str]) -> String {
 #[must_use]
 pub fn hex(bytes: &[u8]) -> String {
     use fmt::Write;
-    bytes
-        .iter()
-        .fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 /// A service in an environment: the place where releases follow one another.

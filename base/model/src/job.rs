@@ -104,9 +104,7 @@ impl JobResult {
     pub fn satisfies(self) -> bool {
         match self {
             JobResult::Passed | JobResult::Neutral => true,
-            JobResult::Failed | JobResult::TimedOut | JobResult::Cancelled | JobResult::Lost => {
-                false
-            }
+            JobResult::Failed | JobResult::TimedOut | JobResult::Cancelled | JobResult::Lost => false,
         }
     }
 

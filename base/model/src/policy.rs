@@ -46,10 +46,7 @@ pub struct Rolling {
 
 impl Default for Rolling {
     fn default() -> Rolling {
-        Rolling {
-            max_surge: Amount::Percent(25),
-            max_unavailable: Amount::Percent(25),
-        }
+        Rolling { max_surge: Amount::Percent(25), max_unavailable: Amount::Percent(25) }
     }
 }
 
@@ -57,15 +54,8 @@ impl Rolling {
     /// Surge and unavailable as counts; when both come out as 0 the surge is 1, as nothing could move otherwise.
     #[must_use]
     pub fn counts(&self, desired: u32) -> (u32, u32) {
-        let (surge, unavailable) = (
-            self.max_surge.rounded_up(desired),
-            self.max_unavailable.rounded_down(desired),
-        );
-        if surge == 0 && unavailable == 0 {
-            (1, 0)
-        } else {
-            (surge, unavailable)
-        }
+        let (surge, unavailable) = (self.max_surge.rounded_up(desired), self.max_unavailable.rounded_down(desired));
+        if surge == 0 && unavailable == 0 { (1, 0) } else { (surge, unavailable) }
     }
 }
 
@@ -96,10 +86,7 @@ impl Default for VerifyPolicy {
             wait_ms: 10_000,
             errors_basis_points: 100,
             p95_percent: 20,
-            smoke: vec![Smoke {
-                method: "GET".into(),
-                path: "/".into(),
-            }],
+            smoke: vec![Smoke { method: "GET".into(), path: "/".into() }],
             bake_ms: 10_000,
         }
     }

@@ -51,10 +51,7 @@ impl Phase {
     /// Whether nothing follows.
     #[must_use]
     pub fn is_final(self) -> bool {
-        matches!(
-            self,
-            Phase::Succeeded | Phase::RolledBack | Phase::NeedsHuman | Phase::Dropped
-        )
+        matches!(self, Phase::Succeeded | Phase::RolledBack | Phase::NeedsHuman | Phase::Dropped)
     }
 
     /// Whether it is going back.

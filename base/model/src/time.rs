@@ -34,15 +34,9 @@ impl At {
             None => (clock, 0),
         };
         let mut parts = hms.split(':').map(str::parse::<u64>);
-        let (hour, minute, second) = (
-            parts.next()?.ok()?,
-            parts.next()?.ok()?,
-            parts.next()?.ok()?,
-        );
+        let (hour, minute, second) = (parts.next()?.ok()?, parts.next()?.ok()?, parts.next()?.ok()?);
         let days = u64::try_from(days_from_civil(year, month, day)).ok()?;
-        Some(At((((days * 24 + hour) * 60 + minute) * 60 + second)
-            * 1000
-            + ms))
+        Some(At((((days * 24 + hour) * 60 + minute) * 60 + second) * 1000 + ms))
     }
 }
 
@@ -52,10 +46,7 @@ impl fmt::Display for At {
         let (year, month, day) = civil_from_days(i64::try_from(days).unwrap_or(i64::MAX / 2));
         let (hour, minute) = (in_day / 3_600_000, in_day / 60_000 % 60);
         let (second, ms) = (in_day / 1000 % 60, in_day % 1000);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z"
-        )
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
     }
 }
 
@@ -74,16 +65,11 @@ fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let shifted = days + 719_468;
     let era = shifted.div_euclid(146_097);
     let day_of_era = shifted - era * 146_097;
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
     let year = year_of_era + era * 400 + i64::from(month <= 2);
     (year, month, day)
 }
@@ -97,8 +83,7 @@ impl Serialize for At {
 impl<'de> Deserialize<'de> for At {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<At, D::Error> {
         let text = String::deserialize(deserializer)?;
-        At::parse(&text)
-            .ok_or_else(|| de::Error::custom(format!("`{text}` is not an RFC 3339 time in UTC")))
+        At::parse(&text).ok_or_else(|| de::Error::custom(format!("`{text}` is not an RFC 3339 time in UTC")))
     }
 }
 
@@ -134,12 +119,7 @@ mod tests {
 
     #[test]
     fn durations_read_like_speech() {
-        for (ms, text) in [
-            (440, "0.4s"),
-            (9_800, "9.8s"),
-            (125_000, "2m 05s"),
-            (90_000_000, "1d 1h"),
-        ] {
+        for (ms, text) in [(440, "0.4s"), (9_800, "9.8s"), (125_000, "2m 05s"), (90_000_000, "1d 1h")] {
             assert_eq!(words(ms), text);
         }
     }

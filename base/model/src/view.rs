@@ -4,8 +4,7 @@
 
 use crate::fact::{ChangeState, Fact};
 use crate::id::{
-    ChangeId, CommitId, Digest, EnvironmentName, ItemId, Lane, ProjectName, ReleaseId, RolloutId,
-    ServiceName,
+    ChangeId, CommitId, Digest, EnvironmentName, ItemId, Lane, ProjectName, ReleaseId, RolloutId, ServiceName,
 };
 use crate::instance::InstanceState;
 use crate::job::{Artifact, TestCount, Usage};
@@ -362,11 +361,7 @@ pub struct Event {
 impl From<&Fact> for Event {
     fn from(fact: &Fact) -> Event {
         let body = serde_json::to_value(&fact.body).unwrap_or_default();
-        let kind = body
-            .get("kind")
-            .and_then(|kind| kind.as_str())
-            .unwrap_or_default()
-            .to_owned();
+        let kind = body.get("kind").and_then(|kind| kind.as_str()).unwrap_or_default().to_owned();
         Event {
             n: fact.n,
             v: fact.v,

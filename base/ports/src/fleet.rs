@@ -74,12 +74,7 @@ pub trait Fleet: Send + Sync {
         requests: Vec<Smoke>,
     ) -> Fut<'_, Result<Vec<Smoked>, FleetError>>;
     /// The newest log lines of a release's instances in a lane.
-    fn log_tail(
-        &self,
-        lane: &Lane,
-        release: &slipway_model::ReleaseId,
-        lines: usize,
-    ) -> Fut<'_, Vec<String>>;
+    fn log_tail(&self, lane: &Lane, release: &slipway_model::ReleaseId, lines: usize) -> Fut<'_, Vec<String>>;
 }
 
 /// Routing. Weights travel in the same wish, so that instances and traffic change as one.

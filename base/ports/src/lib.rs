@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod images;
 pub mod repository;
 pub mod runner;
+pub mod secrets;
 pub mod store;
 
 pub use clock::Clock;
@@ -16,6 +17,7 @@ pub use fleet::{Fleet, FleetError, Metrics, NodeEvent, Smoked, Traffic};
 pub use images::{BuildError, BuildRequest, Built, Images};
 pub use repository::{CommitInfo, RepoError, Repository, TreeFile};
 pub use runner::{LogLine, RunRequest, Runner, RunnerError};
+pub use secrets::Secrets;
 pub use store::{Append, IndexRow, Intent, NewIntent, Store, StoreError};
 
 use std::future::Future;

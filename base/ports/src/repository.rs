@@ -42,24 +42,11 @@ pub struct RepoError {
 /// Reads a project's repository.
 pub trait Repository: Send + Sync {
     /// The commit.
-    fn commit(
-        &self,
-        project: &ProjectName,
-        id: &CommitId,
-    ) -> Fut<'_, Result<CommitInfo, RepoError>>;
+    fn commit(&self, project: &ProjectName, id: &CommitId) -> Fut<'_, Result<CommitInfo, RepoError>>;
     /// All files of a commit.
-    fn files(
-        &self,
-        project: &ProjectName,
-        id: &CommitId,
-    ) -> Fut<'_, Result<Vec<TreeFile>, RepoError>>;
+    fn files(&self, project: &ProjectName, id: &CommitId) -> Fut<'_, Result<Vec<TreeFile>, RepoError>>;
     /// The bytes of a file; `None` when the commit has none at that path.
-    fn read(
-        &self,
-        project: &ProjectName,
-        id: &CommitId,
-        path: &str,
-    ) -> Fut<'_, Result<Option<Vec<u8>>, RepoError>>;
+    fn read(&self, project: &ProjectName, id: &CommitId, path: &str) -> Fut<'_, Result<Option<Vec<u8>>, RepoError>>;
     /// Paths that differ; from nothing, all.
     fn changed(
         &self,
@@ -83,9 +70,5 @@ pub trait Repository: Send + Sync {
         limit: usize,
     ) -> Fut<'_, Result<Vec<CommitInfo>, RepoError>>;
     /// The commit that a branch, tag or (short) id names.
-    fn resolve(
-        &self,
-        project: &ProjectName,
-        name: &str,
-    ) -> Fut<'_, Result<Option<CommitId>, RepoError>>;
+    fn resolve(&self, project: &ProjectName, name: &str) -> Fut<'_, Result<Option<CommitId>, RepoError>>;
 }

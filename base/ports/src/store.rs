@@ -95,33 +95,15 @@ impl Append {
 
     /// One intent more.
     #[must_use]
-    pub fn intent(
-        mut self,
-        stage: &str,
-        name: impl Into<String>,
-        body: serde_json::Value,
-    ) -> Append {
-        self.intents.push(NewIntent {
-            stage: stage.into(),
-            name: name.into(),
-            body,
-        });
+    pub fn intent(mut self, stage: &str, name: impl Into<String>, body: serde_json::Value) -> Append {
+        self.intents.push(NewIntent { stage: stage.into(), name: name.into(), body });
         self
     }
 
     /// One index row more.
     #[must_use]
-    pub fn row(
-        mut self,
-        index: &'static str,
-        key: impl Into<String>,
-        value: Option<serde_json::Value>,
-    ) -> Append {
-        self.index.push(IndexRow {
-            index,
-            key: key.into(),
-            value,
-        });
+    pub fn row(mut self, index: &'static str, key: impl Into<String>, value: Option<serde_json::Value>) -> Append {
+        self.index.push(IndexRow { index, key: key.into(), value });
         self
     }
 
@@ -181,12 +163,7 @@ pub trait Store: Send + Sync {
     /// Records all of it or nothing; returns after it is durable.
     fn append(&self, append: Append) -> Fut<'_, Result<Appended, StoreError>>;
     /// A stream's facts after `version`, in order.
-    fn load(
-        &self,
-        project: &ProjectName,
-        stream: &str,
-        after: u64,
-    ) -> Fut<'_, Result<Vec<Fact>, StoreError>>;
+    fn load(&self, project: &ProjectName, stream: &str, after: u64) -> Fut<'_, Result<Vec<Fact>, StoreError>>;
     /// Facts of all projects with a number above `n`, at most `limit`.
     fn since(&self, n: u64, limit: usize) -> Fut<'_, Result<Vec<Fact>, StoreError>>;
     /// Intents that were not acknowledged, in order.
