@@ -1,1 +1,15 @@
-//! slipway-release
+//! Stage 5, release: makes immutable releases and keeps the gates of environments.
+//!
+//! In: built images, plans, commands, what happened in lanes. Out: `release.made`, `release.queued`,
+//! `release.gated`, `hold.released`. Never: builds, starts or stops anything; lets an older commit replace a newer one.
+
+pub mod decide;
+pub mod drive;
+pub mod explain;
+pub mod record;
+
+pub use decide::{GateInput, gate};
+pub use drive::{Ports, Releases};
+
+#[cfg(test)]
+mod tests;

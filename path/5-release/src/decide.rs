@@ -1,0 +1,199 @@
+//! The gates of an environment, one after the other (R006, R344, R345, R347, R355, R309, R106).
+//!
+//! In: who asks, what the environment asks for, what is known. Out: an answer with reasons. Never: I/O, a clock.
+
+use slipway_model::fact::{Candidate, Gate};
+use slipway_model::policy::EnvironmentPolicy;
+use slipway_model::rollout::{Phase, Purpose, ReleaseRef};
+use slipway_model::{Actor, At, CommitId, EnvironmentName};
+
+/// All that the gates look at.
+#[derive(Debug, Clone)]
+pub struct GateInput {
+    /// Who asks.
+    pub candidate: Candidate,
+    /// What the environment asks for.
+    pub policy: EnvironmentPolicy,
+    /// What serves, and whether it is the same in effect (image, configuration, specification).
+    pub current: Option<(ReleaseRef, bool)>,
+    /// Whether the commit is one that may come here: reachable from an allowed branch; else which would be.
+    pub branch: Result<String, String>,
+    /// The candidate's commit is an ancestor of the one that serves.
+    pub older: Option<CommitId>,
+    /// Predecessors and how this release stands there.
+    pub after: Vec<(EnvironmentName, Option<(Phase, String)>)>,
+    /// Holds that this commit contains and that nothing released, with their reasons.
+    pub held: Vec<(CommitId, String)>,
+    /// The service has no behaviour test, and this environment is an end of the promotion order.
+    pub not_ci: bool,
+    /// Approvals so far.
+    pub approvals: Vec<(Actor, At)>,
+    /// A rejection.
+    pub rejected: Option<(Actor, String)>,
+    /// The change's author, who may not approve by default.
+    pub author: String,
+    /// Secrets of this environment without a value.
+    pub missing_secrets: Vec<String>,
+    /// Now.
+    pub now: At,
+}
+
+/// Asks the gates in order; the first that does not open answers.
+#[must_use]
+pub fn gate(input: &GateInput) -> Gate {
+    let rollback = input.candidate.purpose == Purpose::Rollback;
+    let mut passed = Vec::new();
+    let gates: [fn(&GateInput) -> Answer; 8] = [rejected, identical, branch, order, promotion, hold, consent, secrets];
+    // A rollback passes windows, approvals and holds; it only has to make a difference and to be complete.
+    let short: [fn(&GateInput) -> Answer; 2] = [identical, secrets];
+    let chosen: &[fn(&GateInput) -> Answer] = if rollback { &short } else { &gates };
+    for gate in chosen {
+        match gate(input) {
+            Answer::Passed(reason) => passed.extend(reason),
+            Answer::Stop(gate) => return gate,
+        }
+    }
+    if rollback {
+        passed.push("a rollback passes approvals and holds".into());
+    }
+    Gate::Open { passed }
+}
+
+enum Answer {
+    Passed(Option<String>),
+    Stop(Gate),
+}
+
+fn passed(reason: impl Into<String>) -> Answer {
+    Answer::Passed(Some(reason.into()))
+}
+
+fn refused(reason: String, next: Option<String>) -> Answer {
+    Answer::Stop(Gate::Refused { reason, next })
+}
+
+fn title(input: &GateInput) -> String {
+    format!("{}@r{}", input.candidate.lane.service, input.candidate.number)
+}
+
+fn rejected(input: &GateInput) -> Answer {
+    match &input.rejected {
+        Some((actor, reason)) => refused(format!("rejected by {actor}: {reason}"), None),
+        None => Answer::Passed(None),
+    }
+}
+
+fn identical(input: &GateInput) -> Answer {
+    match &input.current {
+        Some((current, true)) if input.candidate.purpose != Purpose::Refresh => Answer::Stop(Gate::Identical {
+            reason: format!("r{} with the same image, configuration and specification already runs", current.number),
+        }),
+        _ => Answer::Passed(None),
+    }
+}
+
+fn branch(input: &GateInput) -> Answer {
+    match &input.branch {
+        Ok(reason) => passed(reason.clone()),
+        Err(reason) => refused(reason.clone(), Some("merge it into the production branch and push that".into())),
+    }
+}
+
+fn order(input: &GateInput) -> Answer {
+    match &input.older {
+        Some(newer) => refused(
+            format!("{} contains this commit and already serves", newer.short()),
+            Some(format!("slipway rollback {} --to r{}", input.candidate.lane.service, input.candidate.number)),
+        ),
+        None => Answer::Passed(None),
+    }
+}
+
+fn promotion(input: &GateInput) -> Answer {
+    let mut reasons = Vec::new();
+    for (environment, phase) in &input.after {
+        let release = format!("r{}", input.candidate.number);
+        match phase {
+            Some((Phase::Succeeded, _)) => reasons.push(format!("{release} succeeded in {environment}")),
+            Some((phase @ (Phase::RolledBack | Phase::NeedsHuman | Phase::Dropped), why)) => {
+                return refused(format!("{release} did not succeed in {environment} ({}: {why})", phase.word()), None);
+            }
+            Some((phase, _)) => return wait(format!("{release} is {} in {environment}", phase.word())),
+            None => return wait(format!("{release} has not been in {environment} yet")),
+        }
+    }
+    Answer::Passed((!reasons.is_empty()).then(|| reasons.join(", ")))
+}
+
+// Ends by itself: nobody has to do anything.
+fn wait(reason: String) -> Answer {
+    Answer::Stop(Gate::Wait { reason, who: None, until: None, next: None })
+}
+
+fn hold(input: &GateInput) -> Answer {
+    let Some((commit, why)) = input.held.first() else { return Answer::Passed(None) };
+    let short = commit.short();
+    Answer::Stop(Gate::Wait {
+        reason: format!(
+            "it contains {short}, which was taken back here ({why}); revert it, or push with `-o fixes={short}` or the \
+             trailer `Slipway-Fixes: {short}`"
+        ),
+        who: Some("the author".into()),
+        until: None,
+        next: Some(format!("slipway unhold {short}")),
+    })
+}
+
+fn consent(input: &GateInput) -> Answer {
+    let environment = &input.policy.name;
+    if !input.policy.auto && !input.candidate.by_hand && input.approvals.is_empty() {
+        return Answer::Stop(Gate::Wait {
+            reason: format!("{environment} is deployed by hand"),
+            who: Some("anybody who may deploy".into()),
+            until: None,
+            next: Some(format!("slipway deploy {} --env {environment}", title(input))),
+        });
+    }
+    let (wanted, by, author) = match (&input.policy.approve, input.not_ci) {
+        (Some(approve), _) => (approve.count.max(1), approve.by.join(", "), approve.author),
+        (None, true) if !input.candidate.by_hand => (1, String::new(), true),
+        (None, _) => return passed(if input.policy.auto { "goes in by itself" } else { "asked for by hand" }),
+    };
+    let given = approvers(input, author).len();
+    if given >= wanted as usize {
+        return passed(format!("approved by {}", approvers(input, author).join(", ")));
+    }
+    let by = if by.is_empty() { "anybody who may deploy".to_owned() } else { by };
+    let why = if input.policy.approve.is_some() { "approval" } else { "not CI, no behaviour test; approval" };
+    Answer::Stop(Gate::Wait {
+        reason: format!("{why} {} of {wanted} by {by}", given + 1),
+        who: Some(by),
+        until: None,
+        next: Some(format!("slipway approve {}", input.candidate.commit.short())),
+    })
+}
+
+fn approvers(input: &GateInput, author: bool) -> Vec<String> {
+    let policy = input.policy.approve.as_ref();
+    let mut names: Vec<String> = input
+        .approvals
+        .iter()
+        .filter(|(_, at)| policy.is_none_or(|policy| input.now.since_ms(*at) <= policy.expires_ms))
+        .map(|(actor, _)| actor.to_string())
+        .filter(|name| author || *name != input.author)
+        .filter(|name| policy.is_none_or(|policy| policy.by.is_empty() || policy.by.contains(name)))
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+fn secrets(input: &GateInput) -> Answer {
+    let Some(missing) = input.missing_secrets.first() else { return Answer::Passed(None) };
+    Answer::Stop(Gate::Wait {
+        reason: format!("secret `{missing}` has no value for {}", input.policy.name),
+        who: Some("whoever knows it".into()),
+        until: None,
+        next: Some(format!("slipway secret add {missing} --env {}", input.policy.name)),
+    })
+}

@@ -1,0 +1,439 @@
+//! Makes releases and asks the gates.
+//!
+//! In: a change with a built image; a lane whose gates may answer differently now. Out: facts. Never: asks a gate
+//! while the lane's record is older than the journal.
+
+use crate::decide::{GateInput, gate};
+use crate::record::LaneRecord;
+use slipway_model::fact::{Body, Candidate, ChangeInfo, Fact, Gate, ImageBuilt, stream};
+use slipway_model::plan::{Plan, ReleaseDef};
+use slipway_model::policy::EnvironmentPolicy;
+use slipway_model::release::{Bundle, Origin, Release};
+use slipway_model::rollout::Purpose;
+use slipway_model::{ItemId, Lane, NewFact, ProjectName, ReleaseId, ServiceName};
+use slipway_ports::{Append, Clock, Repository, Secrets, Store, StoreError};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// A lane's record is decided on anew so often when others keep writing to it.
+const TRIES: usize = 8;
+
+/// What the stage needs of the world.
+#[derive(Clone)]
+pub struct Ports {
+    /// The journal.
+    pub store: Arc<dyn Store>,
+    /// Commits.
+    pub repository: Arc<dyn Repository>,
+    /// Whether secrets have values.
+    pub secrets: Arc<dyn Secrets>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+}
+
+/// A change and its plan, as the journal has them.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// The change.
+    pub info: ChangeInfo,
+    /// Its plan.
+    pub plan: Plan,
+}
+
+/// The stage.
+pub struct Releases {
+    ports: Ports,
+    lanes: Mutex<BTreeMap<Lane, Arc<tokio::sync::Mutex<()>>>>,
+}
+
+impl Releases {
+    /// A stage over these ports.
+    #[must_use]
+    pub fn new(ports: Ports) -> Releases {
+        Releases { ports, lanes: Mutex::default() }
+    }
+
+    /// Makes the release of a service from its image, or finds the equal one that exists.
+    ///
+    /// # Errors
+    /// When the journal fails.
+    pub async fn make(
+        &self,
+        project: &ProjectName,
+        planned: &Planned,
+        item: &ItemId,
+        def: &ReleaseDef,
+        image: &ImageBuilt,
+    ) -> Result<(), StoreError> {
+        let bundle = Bundle {
+            v: 1,
+            project: project.clone(),
+            service: def.service.clone(),
+            image: image.digest.clone(),
+            spec: def.spec.clone(),
+        };
+        let origin = Origin {
+            commit: planned.info.commit.clone(),
+            change: planned.info.id.clone(),
+            tag: image.reference.rsplit(':').next().unwrap_or_default().to_owned(),
+            build: image.build,
+        };
+        let stream = stream::service(&def.service);
+        for _ in 0..TRIES {
+            let facts = self.ports.store.load(project, &stream, 0).await?;
+            if facts.iter().any(|fact| is_made_by(fact, planned, item)) {
+                return Ok(());
+            }
+            let (release, again) = number(&facts, &bundle, &origin);
+            let value = serde_json::to_value(&release).unwrap_or_default();
+            let key = format!("{}/{}", def.service, release.id);
+            let body =
+                Body::ReleaseMade { item: item.clone(), release: Box::new(release), origin: origin.clone(), again };
+            let append = Append::to(project, &stream)
+                .expecting(facts.last().map_or(0, |fact| fact.version))
+                .fact(NewFact::new(Some(planned.info.id.clone()), body))
+                .row("release", key, Some(value));
+            match self.ports.store.append(append).await {
+                Err(StoreError::Conflict { .. }) => {}
+                other => return other.map(drop),
+            }
+        }
+        Err(StoreError::Broken(format!("stream `{stream}` changes too often")))
+    }
+
+    /// Queues a release for every environment that its branch may reach.
+    ///
+    /// # Errors
+    /// When the journal fails.
+    pub async fn queue(&self, project: &ProjectName, planned: &Planned, release: &Release) -> Result<(), StoreError> {
+        for policy in &planned.plan.environments {
+            let lane = Lane {
+                project: project.clone(),
+                environment: policy.name.clone(),
+                service: release.bundle.service.clone(),
+            };
+            if release.bundle.environment(&policy.name).is_none() {
+                continue;
+            }
+            let candidate = Candidate {
+                lane: lane.clone(),
+                release: release.id.clone(),
+                number: release.number,
+                commit: planned.info.commit.clone(),
+                change: Some(planned.info.id.clone()),
+                purpose: Purpose::Deploy,
+                by: planned.info.pusher.clone(),
+                by_hand: false,
+            };
+            self.enqueue(candidate).await?;
+        }
+        Ok(())
+    }
+
+    /// Queues one candidate, unless the same one asked last.
+    ///
+    /// # Errors
+    /// When the journal fails.
+    pub async fn enqueue(&self, candidate: Candidate) -> Result<(), StoreError> {
+        let lane = candidate.lane.clone();
+        let lock = self.lock(&lane);
+        let _held = lock.lock().await;
+        let record = self.record(&lane).await?;
+        let repeated = record.candidate.as_ref() == Some(&candidate) && candidate.change.is_some();
+        if repeated || self.is_outrun(&record, &candidate).await {
+            return Ok(());
+        }
+        let change = candidate.change.clone();
+        let append =
+            Append::to(&lane.project, stream::lane(&lane)).fact(NewFact::new(change, Body::ReleaseQueued(candidate)));
+        self.ports.store.append(append).await.map(drop)
+    }
+
+    // A slow build of an older commit must not push aside a newer one that already asked.
+    async fn is_outrun(&self, record: &LaneRecord, candidate: &Candidate) -> bool {
+        let Some(waiting) =
+            record.candidate.as_ref().filter(|_| candidate.purpose == Purpose::Deploy && !candidate.by_hand)
+        else {
+            return false;
+        };
+        waiting.commit != candidate.commit
+            && self
+                .ports
+                .repository
+                .contains(&candidate.lane.project, &waiting.commit, &candidate.commit)
+                .await
+                .unwrap_or(false)
+    }
+
+    /// Asks the lane's gates and records the answer when it is a new one.
+    ///
+    /// # Errors
+    /// When the journal fails.
+    pub async fn gate(&self, lane: &Lane, planned: Option<&Planned>) -> Result<Option<Gate>, StoreError> {
+        let lock = self.lock(lane);
+        let _held = lock.lock().await;
+        let record = self.record(lane).await?;
+        let Some(candidate) = record.candidate.clone().filter(|_| record.is_waiting()) else { return Ok(record.gate) };
+        let input = self.input(lane, &record, &candidate, planned).await?;
+        for hold in &input.1 {
+            self.release_hold(lane, &candidate, hold).await?;
+        }
+        let answer = gate(&input.0);
+        if record.gate.as_ref() == Some(&answer) {
+            return Ok(Some(answer));
+        }
+        let body = Body::ReleaseGated { candidate: candidate.clone(), gate: answer.clone() };
+        let append = Append::to(&lane.project, stream::lane(lane)).fact(NewFact::new(candidate.change, body));
+        self.ports.store.append(append).await?;
+        Ok(Some(answer))
+    }
+
+    async fn release_hold(
+        &self,
+        lane: &Lane,
+        candidate: &Candidate,
+        hold: &(slipway_model::CommitId, String),
+    ) -> Result<(), StoreError> {
+        let body = Body::HoldReleased { lane: lane.clone(), commit: hold.0.clone(), reason: hold.1.clone() };
+        let append = Append::to(&lane.project, stream::lane(lane)).fact(NewFact::new(candidate.change.clone(), body));
+        self.ports.store.append(append).await.map(drop)
+    }
+
+    /// A release by its id.
+    ///
+    /// # Errors
+    /// When the journal fails.
+    pub async fn find(
+        &self,
+        project: &ProjectName,
+        service: &ServiceName,
+        id: &ReleaseId,
+    ) -> Result<Option<Release>, StoreError> {
+        let row = self.ports.store.row(project, "release", &format!("{service}/{id}")).await?;
+        Ok(row.and_then(|value| serde_json::from_value(value).ok()))
+    }
+
+    /// The lane as the journal has it.
+    ///
+    /// # Errors
+    /// When the journal fails.
+    pub async fn record(&self, lane: &Lane) -> Result<LaneRecord, StoreError> {
+        let mut facts = Vec::new();
+        for stream in [stream::lane(lane), stream::rollout(lane)] {
+            facts.extend(self.ports.store.load(&lane.project, &stream, 0).await?);
+        }
+        // Both streams tell one story; their facts are read in the order in which they happened.
+        facts.sort_by_key(|fact| fact.n);
+        let mut record = LaneRecord::default();
+        for fact in &facts {
+            record.apply(fact);
+        }
+        Ok(record)
+    }
+
+    async fn input(
+        &self,
+        lane: &Lane,
+        record: &LaneRecord,
+        candidate: &Candidate,
+        planned: Option<&Planned>,
+    ) -> Result<(GateInput, Vec<(slipway_model::CommitId, String)>), StoreError> {
+        let project = &lane.project;
+        let release = self.find(project, &lane.service, &candidate.release).await?;
+        let policy = self.policy(lane, planned).await?;
+        let current = match &record.current {
+            Some(current) => {
+                let running = self.find(project, &lane.service, &current.id).await?;
+                let effective = |release: &Option<Release>| {
+                    release.as_ref().map(|release| release.bundle.effective(&lane.environment))
+                };
+                Some((current.clone(), effective(&running) == effective(&release)))
+            }
+            None => None,
+        };
+        let mut after = Vec::new();
+        for environment in &policy.after {
+            let before = self.record(&Lane { environment: environment.clone(), ..lane.clone() }).await?;
+            after.push((environment.clone(), standing(&before, &candidate.release)));
+        }
+        let (held, released) = self.holds(project, record, candidate, planned).await;
+        let names = release
+            .as_ref()
+            .and_then(|release| release.bundle.environment(&lane.environment))
+            .map(|config| config.secrets.clone());
+        let mut missing_secrets = Vec::new();
+        for name in names.unwrap_or_default() {
+            if !matches!(self.ports.secrets.value(project, Some(&lane.environment), &name).await, Ok(Some(_))) {
+                missing_secrets.push(name);
+            }
+        }
+        let is_end = planned.is_none_or(|planned| {
+            !planned.plan.environments.iter().any(|other| other.after.contains(&lane.environment))
+        });
+        let input = GateInput {
+            branch: self.branch(candidate, &policy, planned).await,
+            older: self.older(record, candidate).await,
+            not_ci: is_end && planned.is_some_and(|planned| planned.plan.not_ci.contains(&lane.service)),
+            candidate: candidate.clone(),
+            policy,
+            current,
+            after,
+            held,
+            approvals: record.approvals.clone(),
+            rejected: record.rejected.clone(),
+            author: planned.map(|planned| planned.info.author.clone()).unwrap_or_default(),
+            missing_secrets,
+            now: self.ports.clock.now(),
+        };
+        Ok((input, released))
+    }
+
+    async fn policy(&self, lane: &Lane, planned: Option<&Planned>) -> Result<EnvironmentPolicy, StoreError> {
+        let of = |plan: &Plan| plan.environments.iter().find(|policy| policy.name == lane.environment).cloned();
+        if let Some(policy) = planned.and_then(|planned| of(&planned.plan)) {
+            return Ok(policy);
+        }
+        let row = self.ports.store.row(&lane.project, "environment", lane.environment.as_str()).await?;
+        Ok(row.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_else(|| EnvironmentPolicy {
+            name: lane.environment.clone(),
+            from: Vec::new(),
+            auto: true,
+            after: Vec::new(),
+            approve: None,
+            retain: 10,
+        }))
+    }
+
+    async fn branch(
+        &self,
+        candidate: &Candidate,
+        policy: &EnvironmentPolicy,
+        planned: Option<&Planned>,
+    ) -> Result<String, String> {
+        if let Some(planned) = planned
+            && (planned.info.production || !policy.from.is_empty())
+        {
+            // The plan has this environment only when the branch may deploy to it.
+            return Ok(format!("{} may deploy to {}", planned.info.branch, policy.name));
+        }
+        let project = &candidate.lane.project;
+        for branch in ["main", "master"] {
+            let Ok(Some(head)) = self.ports.repository.resolve(project, &format!("refs/heads/{branch}")).await else {
+                continue;
+            };
+            if self.ports.repository.contains(project, &head, &candidate.commit).await.unwrap_or(false) {
+                return Ok(format!("{} is part of {branch}", candidate.commit.short()));
+            }
+        }
+        Err(format!("{} is not part of the production branch", candidate.commit.short()))
+    }
+
+    async fn older(&self, record: &LaneRecord, candidate: &Candidate) -> Option<slipway_model::CommitId> {
+        let current = record.current_commit.as_ref().filter(|current| **current != candidate.commit)?;
+        let contained = self.ports.repository.contains(&candidate.lane.project, current, &candidate.commit).await;
+        contained.unwrap_or(false).then(|| current.clone())
+    }
+
+    /// Holds that bind this candidate, and those that it releases by saying so.
+    async fn holds(
+        &self,
+        project: &ProjectName,
+        record: &LaneRecord,
+        candidate: &Candidate,
+        planned: Option<&Planned>,
+    ) -> (Vec<(slipway_model::CommitId, String)>, Vec<(slipway_model::CommitId, String)>) {
+        let (mut held, mut released) = (Vec::new(), Vec::new());
+        for hold in &record.holds {
+            if !self.ports.repository.contains(project, &candidate.commit, &hold.commit).await.unwrap_or(false) {
+                continue;
+            }
+            let by_push = planned.is_some_and(|planned| names(&planned.info.fixes, &hold.commit));
+            let since = self
+                .ports
+                .repository
+                .between(project, Some(&hold.commit), &candidate.commit, 200)
+                .await
+                .unwrap_or_default();
+            let by_commit = since.iter().find(|commit| says_fixed(&commit.message, &hold.commit));
+            match (by_push, by_commit) {
+                (true, _) => released.push((hold.commit.clone(), "the push says that it is the fix".into())),
+                (false, Some(commit)) => {
+                    released.push((hold.commit.clone(), format!("{} reverts or fixes it", commit.id.short())))
+                }
+                (false, None) => held.push((hold.commit.clone(), hold.reason.clone())),
+            }
+        }
+        (held, released)
+    }
+
+    fn lock(&self, lane: &Lane) -> Arc<tokio::sync::Mutex<()>> {
+        self.lanes.lock().unwrap_or_else(PoisonError::into_inner).entry(lane.clone()).or_default().clone()
+    }
+}
+
+/// How a release stands in a lane: it also succeeded there when it is what serves.
+fn standing(record: &LaneRecord, release: &ReleaseId) -> Option<(slipway_model::rollout::Phase, String)> {
+    if !record.moving && record.current.as_ref().is_some_and(|current| &current.id == release) {
+        return Some((slipway_model::rollout::Phase::Succeeded, String::new()));
+    }
+    let asked = record.candidate.as_ref().is_some_and(|candidate| &candidate.release == release);
+    match (&record.gate, record.phases.get(release)) {
+        (Some(Gate::Refused { reason, .. }), _) if asked => {
+            Some((slipway_model::rollout::Phase::Dropped, reason.clone()))
+        }
+        (Some(Gate::Wait { .. }) | None, _) if asked => None,
+        (_, phase) => phase.cloned(),
+    }
+}
+
+fn names(fixes: &[String], commit: &slipway_model::CommitId) -> bool {
+    fixes.iter().any(|fix| fix.len() >= 7 && commit.as_str().starts_with(fix.as_str()))
+}
+
+/// Whether a commit message says that it fixes or reverts a commit: the trailer, or Git's own revert sentence.
+#[must_use]
+pub fn says_fixed(message: &str, commit: &slipway_model::CommitId) -> bool {
+    message.lines().any(|line| {
+        let line = line.trim();
+        let named = line
+            .strip_prefix("Slipway-Fixes:")
+            .or_else(|| line.strip_prefix("This reverts commit "))
+            .map(|rest| rest.trim().trim_end_matches(['.', ',']));
+        named.is_some_and(|id| {
+            id.split_whitespace().next().is_some_and(|id| {
+                id.trim_end_matches(['.', ',']).len() >= 7
+                    && commit.as_str().starts_with(id.trim_end_matches(['.', ',']))
+            })
+        })
+    })
+}
+
+fn is_made_by(fact: &Fact, planned: &Planned, made: &ItemId) -> bool {
+    matches!(&fact.body, Body::ReleaseMade { item, .. } if item == made && fact.change.as_ref() == Some(&planned.info.id))
+}
+
+/// The release for a bundle: the equal one that exists, or the next number with an id of its own.
+fn number(facts: &[Fact], bundle: &Bundle, origin: &Origin) -> (Release, bool) {
+    let made: Vec<&Release> = facts
+        .iter()
+        .filter_map(|fact| match &fact.body {
+            Body::ReleaseMade { release, again: false, .. } => Some(&**release),
+            _ => None,
+        })
+        .collect();
+    if let Some(equal) = made.iter().find(|release| &release.bundle == bundle) {
+        return ((*equal).clone(), true);
+    }
+    let digest = bundle.digest();
+    let digits = (8..=64).find(|digits| {
+        let id = ReleaseId::of(&digest, *digits);
+        made.iter().all(|release| release.id != id)
+    });
+    let release = Release {
+        id: ReleaseId::of(&digest, digits.unwrap_or(64)),
+        number: made.len() as u64 + 1,
+        bundle: bundle.clone(),
+        origin: origin.clone(),
+    };
+    (release, false)
+}

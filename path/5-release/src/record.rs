@@ -1,0 +1,125 @@
+//! What the stage knows of one lane, folded from the facts of the lane and of its rollouts.
+//!
+//! In: facts. Out: the candidate, its gate, approvals, holds, what succeeded. Never: anything not in facts.
+
+use slipway_model::fact::{Body, Candidate, Command, Fact, Gate};
+use slipway_model::rollout::{Phase, ReleaseRef};
+use slipway_model::{Actor, At, CommitId, ReleaseId};
+use std::collections::BTreeMap;
+
+/// A hold on a commit in a lane.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// The commit.
+    pub commit: CommitId,
+    /// Why.
+    pub reason: String,
+}
+
+/// One lane as the gates see it.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct LaneRecord {
+    /// The lane stream's version.
+    pub version: u64,
+    /// The version of the rollouts' stream.
+    pub rollout_version: u64,
+    /// The newest candidate that was not settled.
+    pub candidate: Option<Candidate>,
+    /// When it asked.
+    pub asked: At,
+    /// The newest answer to it.
+    pub gate: Option<Gate>,
+    /// Who approved it, and when.
+    pub approvals: Vec<(Actor, At)>,
+    /// Who rejected it and why.
+    pub rejected: Option<(Actor, String)>,
+    /// Active holds.
+    pub holds: Vec<Hold>,
+    /// What serves.
+    pub current: Option<ReleaseRef>,
+    /// The commit of what serves.
+    pub current_commit: Option<CommitId>,
+    /// Releases that succeeded here, oldest first.
+    pub succeeded: Vec<ReleaseRef>,
+    /// How each release's newest rollout here ended or stands.
+    pub phases: BTreeMap<ReleaseId, (Phase, String)>,
+    /// Whether a rollout is under way.
+    pub moving: bool,
+}
+
+impl LaneRecord {
+    /// Takes one fact of either stream.
+    pub fn apply(&mut self, fact: &Fact) {
+        match &fact.body {
+            Body::ReleaseQueued(candidate) => {
+                self.candidate = Some(candidate.clone());
+                self.asked = fact.at;
+                (self.gate, self.rejected) = (None, None);
+                self.approvals.clear();
+            }
+            Body::ReleaseGated { candidate, gate } if self.candidate.as_ref() == Some(candidate) => {
+                self.gate = Some(gate.clone());
+            }
+            Body::HoldSet { commit, reason, .. } => {
+                self.holds.retain(|hold| &hold.commit != commit);
+                self.holds.push(Hold { commit: commit.clone(), reason: reason.clone() });
+            }
+            Body::HoldReleased { commit, .. } => self.holds.retain(|hold| &hold.commit != commit),
+            Body::CommandGiven(command) => self.command(command, fact),
+            Body::RolloutPhase(moved) => {
+                self.moving = !moved.phase.is_final();
+                self.phases.insert(moved.head.to.id.clone(), (moved.phase, moved.reason.clone()));
+                match moved.phase {
+                    Phase::Succeeded => {
+                        self.current = Some(moved.head.to.clone());
+                        self.current_commit = Some(moved.head.commit.clone());
+                        self.succeeded.retain(|release| release.id != moved.head.to.id);
+                        self.succeeded.push(moved.head.to.clone());
+                    }
+                    // From the last step on the new release serves; what asks next is compared with it.
+                    Phase::Baking | Phase::Contracting => {
+                        self.current = Some(moved.head.to.clone());
+                        self.current_commit = Some(moved.head.commit.clone());
+                    }
+                    Phase::RolledBack | Phase::NeedsHuman | Phase::Returning => {
+                        if self.current.as_ref() == Some(&moved.head.to) {
+                            self.current_commit = None;
+                        }
+                        self.current = moved.head.from.clone();
+                    }
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+        let own = fact.stream.starts_with("lane/");
+        *(if own { &mut self.version } else { &mut self.rollout_version }) = fact.version;
+    }
+
+    fn command(&mut self, command: &Command, fact: &Fact) {
+        let meant = |candidate: &Candidate| {
+            command.release.as_ref().is_none_or(|release| release == &candidate.release)
+                && command.commit.as_ref().is_none_or(|commit| commit == &candidate.commit)
+        };
+        if !self.candidate.as_ref().is_some_and(meant) {
+            return;
+        }
+        match command.verb.as_str() {
+            "approve" => self.approvals.push((fact.actor.clone(), fact.at)),
+            "reject" => self.rejected = Some((fact.actor.clone(), command.reason.clone())),
+            _ => {}
+        }
+    }
+
+    /// The newest release that succeeded here and is not the one given.
+    #[must_use]
+    pub fn rollback_target(&self, serving: Option<&ReleaseId>) -> Option<&ReleaseRef> {
+        self.succeeded.iter().rev().find(|release| Some(&release.id) != serving)
+    }
+
+    /// Whether the candidate still waits for an answer that may change.
+    #[must_use]
+    pub fn is_waiting(&self) -> bool {
+        self.candidate.is_some() && matches!(self.gate, None | Some(Gate::Wait { .. }))
+    }
+}
