@@ -2,8 +2,9 @@
 //!
 //! In: nothing. Out: plain data made by the plan stage and read by all later ones. Never decides.
 
-use crate::id::{ContentKey, ItemId, JobKey, ServiceName};
-use crate::job::JobDef;
+use crate::fact::ImageBuilt;
+use crate::id::{ChangeId, CommitId, ContentKey, ItemId, JobKey, ServiceName};
+use crate::job::{JobDef, JobOutcome};
 use crate::policy::EnvironmentPolicy;
 use crate::release::ServiceSpec;
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,24 @@ pub struct Item {
     pub inputs: BTreeMap<String, String>,
     /// Exactly what is to be done.
     pub spec: ItemSpec,
+    /// The earlier result that stands in, when it is not to be done again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub previous: Option<Previous>,
+}
+
+/// A result of the same content, from an earlier change.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Previous {
+    /// The change that has it.
+    pub change: ChangeId,
+    /// Its commit.
+    pub commit: CommitId,
+    /// How the job ended, when it is a job.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<Box<JobOutcome>>,
+    /// The image, when it is an image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image: Option<Box<ImageBuilt>>,
 }
 
 /// What a plan decided about an item.

@@ -4,7 +4,7 @@
 
 use crate::Fut;
 use serde::{Deserialize, Serialize};
-use slipway_model::{Fact, NewFact, ProjectName};
+use slipway_model::{ChangeId, Fact, NewFact, ProjectName};
 
 /// An effect that was decided and must be performed at least once.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -166,6 +166,8 @@ pub trait Store: Send + Sync {
     fn load(&self, project: &ProjectName, stream: &str, after: u64) -> Fut<'_, Result<Vec<Fact>, StoreError>>;
     /// Facts of all projects with a number above `n`, at most `limit`.
     fn since(&self, n: u64, limit: usize) -> Fut<'_, Result<Vec<Fact>, StoreError>>;
+    /// All facts of one change, whatever their stream, in order.
+    fn of_change(&self, project: &ProjectName, change: &ChangeId) -> Fut<'_, Result<Vec<Fact>, StoreError>>;
     /// Intents that were not acknowledged, in order.
     fn open_intents(&self) -> Fut<'_, Result<Vec<Intent>, StoreError>>;
     /// One index row.

@@ -1,0 +1,107 @@
+//! What is ready next, what is blocked, whether it is over.
+//!
+//! In: a plan and the state of its items. Out: lists with reasons. Never: I/O.
+
+use crate::record::{ChangeRecord, ItemState};
+use slipway_model::ItemId;
+use slipway_model::fact::ChangeState;
+use slipway_model::plan::{Decision, ItemSpec};
+use std::collections::BTreeMap;
+
+/// What follows from the results so far.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Advance {
+    /// Items to start now.
+    pub ready: Vec<ItemId>,
+    /// Items that cannot start, with the reason.
+    pub blocked: BTreeMap<ItemId, String>,
+    /// Whether every item is decided.
+    pub done: bool,
+    /// The first item that failed, with the reason.
+    pub failed: Option<(ItemId, String)>,
+}
+
+/// Looks at every item once, in the plan's order (needs come first there).
+#[must_use]
+pub fn advance(record: &ChangeRecord) -> Advance {
+    let mut advance = Advance { done: true, ..Advance::default() };
+    let Some(plan) = &record.plan else { return Advance::default() };
+    for item in &plan.items {
+        let state = record.state(&item.id);
+        match state {
+            ItemState::Satisfied => {}
+            ItemState::Running => advance.done = false,
+            ItemState::Failed(reason) => {
+                let counts = item.decision != Decision::FailedBefore || record.is_touched(item);
+                if counts && advance.failed.is_none() {
+                    advance.failed = Some((item.id.clone(), reason));
+                }
+            }
+            ItemState::Waiting => match needs(record, item, &advance) {
+                Needs::Met => {
+                    advance.done = false;
+                    advance.ready.push(item.id.clone());
+                }
+                Needs::Open => advance.done = false,
+                Needs::Broken(reason) => drop(advance.blocked.insert(item.id.clone(), reason)),
+            },
+        }
+    }
+    advance
+}
+
+enum Needs {
+    Met,
+    Open,
+    Broken(String),
+}
+
+fn needs(record: &ChangeRecord, item: &slipway_model::plan::Item, so_far: &Advance) -> Needs {
+    let mut open = false;
+    for need in &item.needs {
+        if so_far.blocked.contains_key(need) {
+            return Needs::Broken(format!("{need} is blocked"));
+        }
+        match record.state(need) {
+            ItemState::Satisfied => {}
+            ItemState::Running | ItemState::Waiting => open = true,
+            ItemState::Failed(reason) => return Needs::Broken(format!("{need} did not pass: {reason}")),
+        }
+    }
+    if open { Needs::Open } else { Needs::Met }
+}
+
+/// How a change stands once nothing of its plan runs any more; `None` while rollouts decide.
+#[must_use]
+pub fn ended(record: &ChangeRecord, advance: &Advance) -> Option<(ChangeState, String)> {
+    if !advance.done {
+        return None;
+    }
+    let lanes: Vec<_> = record.lanes.values().collect();
+    if lanes.iter().any(|lane| lane.is_open()) {
+        return None;
+    }
+    if let Some((item, reason)) = &advance.failed {
+        return Some((ChangeState::Failed, format!("{item}: {reason}")));
+    }
+    if let Some(bad) = lanes.iter().find(|lane| lane.was_taken_back()) {
+        return Some((ChangeState::RolledBack, bad.reason.clone()));
+    }
+    if let Some(refused) = lanes.iter().find(|lane| lane.was_refused()) {
+        return Some((ChangeState::Failed, refused.reason.clone()));
+    }
+    let deploys = record.plan.as_ref().is_some_and(|plan| !plan.environments.is_empty());
+    let released = record.plan.as_ref().is_some_and(|plan| {
+        plan.items.iter().any(|item| {
+            matches!(item.spec, ItemSpec::Release(_))
+                && item.decision == Decision::Run
+                && !advance.blocked.contains_key(&item.id)
+        })
+    });
+    if deploys && released && lanes.is_empty() {
+        // The release was made; its candidates are about to be queued.
+        return None;
+    }
+    let state = if lanes.is_empty() { ChangeState::Passed } else { ChangeState::Live };
+    Some((state, String::new()))
+}

@@ -1,0 +1,78 @@
+//! Recognises services: folders with a Dockerfile.
+//!
+//! In: the paths of a commit and the texts of its Dockerfiles and manifests. Out: what the configuration may leave
+//! out. Never: guesses a service from a folder that nothing can be built in.
+
+use crate::cargo::{self, Package, join};
+use slipway_config::DetectedService;
+use std::collections::BTreeMap;
+
+/// Services by name. A Dockerfile in the root makes one named after the project.
+#[must_use]
+pub fn services(
+    project: &str,
+    texts: &BTreeMap<String, String>,
+    packages: &BTreeMap<String, Package>,
+) -> BTreeMap<String, DetectedService> {
+    let mut found = BTreeMap::new();
+    for (path, text) in texts.iter().filter(|(path, _)| *path == "Dockerfile" || path.ends_with("/Dockerfile")) {
+        let folder = path.strip_suffix("Dockerfile").unwrap_or_default().trim_end_matches('/');
+        let name = if folder.is_empty() { project } else { folder.rsplit('/').next().unwrap_or(folder) };
+        let name: String = name.to_ascii_lowercase().replace(['_', '.'], "-");
+        let service = DetectedService {
+            path: if folder.is_empty() { ".".into() } else { folder.to_owned() },
+            dockerfile: Some(path.clone()),
+            port: exposed(text),
+            tests: tests(folder, packages),
+            evidence: path.clone(),
+        };
+        found.entry(name).or_insert(service);
+    }
+    found
+}
+
+/// The command of a Rust package's tests.
+#[must_use]
+pub fn tests(folder: &str, packages: &BTreeMap<String, Package>) -> Option<String> {
+    packages.get(folder).map(|package| format!("cargo test -p {}", package.name))
+}
+
+/// The first port that a Dockerfile exposes.
+#[must_use]
+pub fn exposed(dockerfile: &str) -> Option<u16> {
+    dockerfile.lines().find_map(|line| {
+        let mut words = line.split_whitespace();
+        if !words.next()?.eq_ignore_ascii_case("EXPOSE") {
+            return None;
+        }
+        words.next()?.split('/').next()?.parse().ok()
+    })
+}
+
+/// Jobs that a Dockerfile takes files from (`COPY --from=job.NAME`).
+#[must_use]
+pub fn jobs_taken(dockerfile: &str) -> Vec<String> {
+    let mut names: Vec<String> = dockerfile
+        .split_whitespace()
+        .filter_map(|word| word.strip_prefix("--from=job."))
+        .map(|name| name.trim_matches('"').to_owned())
+        .collect();
+    names.sort();
+    names.dedup();
+    names
+}
+
+/// Files that count for every Rust package below a workspace's folder.
+#[must_use]
+pub fn workspace_files(workspace: &str) -> Vec<String> {
+    ["Cargo.toml", "Cargo.lock", "rust-toolchain.toml", "rust-toolchain", ".cargo/**"]
+        .iter()
+        .map(|name| join(workspace, name))
+        .collect()
+}
+
+/// Whether a folder is a Rust package.
+#[must_use]
+pub fn is_rust(folder: &str, packages: &BTreeMap<String, cargo::Package>) -> bool {
+    packages.contains_key(folder)
+}
