@@ -80,11 +80,12 @@ impl Jobs {
         Ok(self.ports.store.append(append).await?.intents.into_iter().next())
     }
 
-    /// Carries out a recorded start to its end and records that. Joins what still runs after a crash.
+    /// Carries out a recorded start to its end and records that. Joins what still runs after a crash. Returns the
+    /// intent of the next attempt, when there is to be one.
     ///
     /// # Errors
     /// When the journal fails; the intent stays open then.
-    pub async fn perform(&self, intent: &Intent) -> Result<(), StoreError> {
+    pub async fn perform(&self, intent: &Intent) -> Result<Option<Intent>, StoreError> {
         let wanted: Wanted = match serde_json::from_value(intent.body.clone()) {
             Ok(wanted) => wanted,
             Err(error) => return Err(StoreError::Broken(format!("intent {}: {error}", intent.id))),
@@ -147,7 +148,7 @@ impl Jobs {
         run: RunId,
         outcome: JobOutcome,
         intent: u64,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Intent>, StoreError> {
         let next = after(&outcome, &wanted.job.retry, wanted.attempt);
         let body = Body::JobEnded {
             item: wanted.item.clone(),
@@ -177,7 +178,7 @@ impl Jobs {
             }
             Next::Done => {}
         }
-        self.ports.store.append(append).await.map(drop)
+        Ok(self.ports.store.append(append).await?.intents.into_iter().next())
     }
 }
 

@@ -146,6 +146,14 @@ impl Rollouts {
         Ok(deadline(&actor))
     }
 
+    /// The lane as its node sees it now; `None` when the node does not know it.
+    ///
+    /// # Errors
+    /// When no node is connected.
+    pub async fn observe(&self, lane: &Lane) -> Result<Option<LaneSeen>, FleetError> {
+        self.ports.fleet.observe(lane).await
+    }
+
     /// The lane's record as known now.
     ///
     /// # Errors

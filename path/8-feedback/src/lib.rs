@@ -1,1 +1,17 @@
-//! slipway-feedback
+//! Stage 8, feedback: everything that people get to see, made from facts and observations.
+//!
+//! In: every fact from number 1 on, what nodes see, what the proxy counts. Out: views (the shapes of INTERFACE.md),
+//! lines for the pusher's terminal, explanations. Never: a fact of its own, a decision, printing.
+
+pub mod change;
+pub mod lane;
+pub mod lines;
+pub mod project;
+pub mod status;
+pub mod why;
+
+pub use lines::{Follow, Said};
+pub use project::Projection;
+
+#[cfg(test)]
+mod tests;

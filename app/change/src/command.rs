@@ -1,0 +1,140 @@
+//! Commands of people: recorded as facts first, then handed to the stage they are for.
+//!
+//! In: a command with its actor, rights checked by the caller. Out: `command.given` and what follows. Never: an
+//! effect without that record (every act is audited).
+
+use crate::drive::Road;
+use crate::node::explained;
+use slipway_model::fact::{Body, Candidate, Command, stream};
+use slipway_model::rollout::Purpose;
+use slipway_model::{Actor, ChangeId, CommitId, Lane, NewFact, ProjectName, RunId};
+use slipway_ports::Append;
+use slipway_rollout::Event;
+
+impl Road {
+    /// Records a command. `change` is the one it is about, if it is about one.
+    ///
+    /// # Errors
+    /// When the journal fails; nothing happens then.
+    pub async fn give(
+        &self,
+        project: &ProjectName,
+        actor: &Actor,
+        change: Option<ChangeId>,
+        command: Command,
+    ) -> Result<(), String> {
+        let stream = match (&command.environment, &command.service, &change) {
+            (Some(environment), Some(service), _) => stream::lane(&Lane {
+                project: project.clone(),
+                environment: environment.clone(),
+                service: service.clone(),
+            }),
+            (_, _, Some(change)) => stream::change(change),
+            _ => stream::COMMANDS.to_owned(),
+        };
+        let fact = NewFact::new(change, Body::CommandGiven(command)).by(actor.clone());
+        let append = Append::to(project, stream).fact(fact);
+        self.stages().store.append(append).await.map_err(|error| explained(&error)).map(drop)
+    }
+
+    pub(crate) async fn command(&self, project: &ProjectName, command: &Command) -> Result<(), String> {
+        let lane = command.environment.clone().zip(command.service.clone()).map(|(environment, service)| Lane {
+            project: project.clone(),
+            environment,
+            service,
+        });
+        match (command.verb.as_str(), lane) {
+            ("deploy" | "promote", Some(lane)) => self.ask_by_hand(&lane, command, Purpose::Deploy).await,
+            ("rollback", Some(lane)) => self.ask_by_hand(&lane, command, Purpose::Rollback).await,
+            ("approve" | "reject" | "secret", Some(lane)) => self.regate(&lane).await,
+            ("abort", Some(lane)) => {
+                self.deliver(&lane, Event::Abort { reason: reason(command, "aborted by command") }).await
+            }
+            ("hold", Some(lane)) => self.hold(&lane, command, true).await,
+            ("unhold", Some(lane)) => self.hold(&lane, command, false).await,
+            ("retry" | "cancel", None) => self.about_change(project, command).await,
+            ("secret", None) => {
+                for lane in self.lanes().into_iter().filter(|lane| &lane.project == project) {
+                    self.regate(&lane).await?;
+                }
+                Ok(())
+            }
+            // Recorded for the audit; nothing follows.
+            _ => Ok(()),
+        }
+    }
+
+    async fn regate(&self, lane: &Lane) -> Result<(), String> {
+        self.push(
+            crate::road::Aggregate::Lane(lane.clone()),
+            crate::drive::Work::Order(0, lane.project.clone(), crate::road::Order::Gate(lane.clone())),
+        );
+        Ok(())
+    }
+
+    async fn ask_by_hand(&self, lane: &Lane, command: &Command, purpose: Purpose) -> Result<(), String> {
+        let Some(id) = &command.release else { return Ok(()) };
+        let Some(release) = self.release(lane, id).await? else { return Ok(()) };
+        let candidate = Candidate {
+            lane: lane.clone(),
+            release: release.id.clone(),
+            number: release.number,
+            commit: command.commit.clone().unwrap_or_else(|| release.origin.commit.clone()),
+            change: None,
+            purpose,
+            by: command.reason.clone(),
+            by_hand: true,
+        };
+        self.stages().releases.enqueue(candidate).await.map_err(|error| explained(&error))
+    }
+
+    async fn hold(&self, lane: &Lane, command: &Command, set: bool) -> Result<(), String> {
+        let Some(commit) = command.commit.clone() else { return Ok(()) };
+        let lane_of = lane.clone();
+        let body = if set {
+            Body::HoldSet { lane: lane_of, commit, reason: reason(command, "held by command") }
+        } else {
+            Body::HoldReleased { lane: lane_of, commit, reason: reason(command, "released by command") }
+        };
+        let append = Append::to(&lane.project, stream::lane(lane)).fact(NewFact::new(None, body));
+        self.stages().store.append(append).await.map_err(|error| explained(&error)).map(drop)
+    }
+
+    async fn about_change(&self, project: &ProjectName, command: &Command) -> Result<(), String> {
+        let Some(change) = self.change_of(project, command.commit.as_ref()).await? else { return Ok(()) };
+        if command.verb == "cancel" {
+            let record = self.change(project, &change).await?;
+            let running = record.runs.iter().filter(|(item, (_, _, outcome))| {
+                outcome.is_none() && command.item.as_ref().is_none_or(|wanted| wanted == *item)
+            });
+            let runs: Vec<RunId> = running.map(|(_, (run, ..))| run.clone()).collect();
+            for run in runs {
+                self.stages().jobs.cancel(&run).await;
+            }
+        }
+        self.advance(project, &change).await
+    }
+
+    /// The newest change of a commit.
+    ///
+    /// # Errors
+    /// When the journal fails.
+    pub async fn change_of(
+        &self,
+        project: &ProjectName,
+        commit: Option<&CommitId>,
+    ) -> Result<Option<ChangeId>, String> {
+        let Some(commit) = commit else { return Ok(None) };
+        let row = self
+            .stages()
+            .store
+            .row(project, "change", &format!("commit/{commit}"))
+            .await
+            .map_err(|error| explained(&error))?;
+        Ok(row.and_then(|value| serde_json::from_value(value).ok()))
+    }
+}
+
+fn reason(command: &Command, otherwise: &str) -> String {
+    if command.reason.is_empty() { otherwise.to_owned() } else { command.reason.clone() }
+}

@@ -1,0 +1,280 @@
+//! The loop: reads the journal from its cursor, hands orders to stages, at least once, serialised per aggregate.
+//!
+//! In: facts, node events, due timers. Out: calls of stages. Never: waits for one aggregate in another's turn.
+
+use crate::queue::{Progress, Queues};
+use crate::road::{Aggregate, Order, aggregate, next};
+use crate::timers::{Purpose, Timers};
+use slipway_feedback::Projection;
+use slipway_image::Building;
+use slipway_jobs::Jobs;
+use slipway_model::fact::Fact;
+use slipway_model::instance::LaneSeen;
+use slipway_model::traffic::LaneTraffic;
+use slipway_model::{Lane, ProjectName};
+use slipway_plan::Plans;
+use slipway_ports::{Clock, Intent, Store, StoreError};
+use slipway_release::Releases;
+use slipway_rollout::drive::Rollouts;
+use slipway_source::Source;
+use slipway_verify::Verify;
+use std::sync::{Arc, PoisonError, RwLock};
+use tokio::sync::broadcast;
+
+/// The cursor's name in the journal.
+const CURSOR: &str = "road";
+/// Facts read at once.
+const BATCH: usize = 500;
+/// Facts that a slow reader may lag behind before it has to read the journal instead.
+const LIVE: usize = 4096;
+/// First and longest pause before something that failed for the machine's sake is tried again.
+const AGAIN_MS: (u64, u64) = (100, 10_000);
+
+/// The stages and what the loop itself needs.
+pub struct Stages {
+    /// The journal.
+    pub store: Arc<dyn Store>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// Stage 1.
+    pub source: Source,
+    /// Stage 2.
+    pub plans: Plans,
+    /// Stage 3.
+    pub jobs: Jobs,
+    /// Stage 4.
+    pub images: Building,
+    /// Stage 5.
+    pub releases: Releases,
+    /// Stage 6.
+    pub rollouts: Rollouts,
+    /// Stage 7.
+    pub verify: Verify,
+    /// Told about failures that a person running the server should see.
+    pub complain: Box<dyn Fn(&str) + Send + Sync>,
+}
+
+pub(crate) enum Work {
+    Order(u64, ProjectName, Order),
+    Seen(Box<LaneSeen>),
+    Traffic(Box<LaneTraffic>),
+    Timer(Lane, Purpose),
+    Resume(Lane),
+}
+
+pub(crate) struct Inner {
+    pub stages: Stages,
+    pub projection: RwLock<Projection>,
+    pub live: broadcast::Sender<Arc<Fact>>,
+    queues: Queues<Work>,
+    progress: Progress,
+    pub timers: Timers,
+}
+
+/// The road. Cloning shares it.
+#[derive(Clone)]
+pub struct Road {
+    pub(crate) inner: Arc<Inner>,
+}
+
+impl Road {
+    /// A road over these stages; nothing moves until [`Road::run`].
+    #[must_use]
+    pub fn new(stages: Stages) -> Road {
+        let timers = Timers::new(stages.clock.clone());
+        let (live, _) = broadcast::channel(LIVE);
+        let inner = Inner {
+            stages,
+            projection: RwLock::default(),
+            live,
+            queues: Queues::default(),
+            progress: Progress::default(),
+            timers,
+        };
+        Road { inner: Arc::new(inner) }
+    }
+
+    /// The stages.
+    #[must_use]
+    pub fn stages(&self) -> &Stages {
+        &self.inner.stages
+    }
+
+    /// Looks at the projection.
+    pub fn look<T>(&self, look: impl FnOnce(&Projection) -> T) -> T {
+        look(&self.inner.projection.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Facts as they happen from now on. Whoever lags too far behind reads the journal.
+    #[must_use]
+    pub fn live(&self) -> broadcast::Receiver<Arc<Fact>> {
+        self.inner.live.subscribe()
+    }
+
+    /// Drives for ever. First everything that a crash interrupted goes on.
+    ///
+    /// # Errors
+    /// When the journal cannot be read; nothing can be done without it.
+    pub async fn run(&self) -> Result<(), StoreError> {
+        let mut newest = self.inner.stages.store.newest();
+        let done = self.inner.stages.store.cursor(CURSOR).await?;
+        let mut read = self.recover(done).await?;
+        let timers = self.clone();
+        let timer_task = tokio::spawn(async move { timers.wake_lanes().await });
+        let result = loop {
+            match self.read_on(&mut read).await {
+                Ok(()) => {}
+                Err(error) => break Err(error),
+            }
+            // Everything up to here was handed out; saving the cursor can wait for a quiet moment.
+            let done = self.inner.progress.done(read);
+            if let Err(error) = self.inner.stages.store.set_cursor(CURSOR, done).await {
+                (self.inner.stages.complain)(&format!("cursor: {error}"));
+            }
+            if newest.changed().await.is_err() {
+                break Ok(());
+            }
+        };
+        timer_task.abort();
+        result
+    }
+
+    async fn read_on(&self, read: &mut u64) -> Result<(), StoreError> {
+        loop {
+            let facts = self.inner.stages.store.since(*read, BATCH).await?;
+            let Some(last) = facts.last() else { return Ok(()) };
+            *read = last.n;
+            for fact in facts {
+                self.hand_out(&fact);
+                self.project(fact);
+            }
+        }
+    }
+
+    fn project(&self, fact: Fact) {
+        self.inner.projection.write().unwrap_or_else(PoisonError::into_inner).apply(&fact);
+        // No receiver is no fault.
+        let _ = self.inner.live.send(Arc::new(fact));
+    }
+
+    fn hand_out(&self, fact: &Fact) {
+        let orders = next(fact);
+        self.inner.progress.begin(fact.n, orders.len());
+        for order in orders {
+            let aggregate = aggregate(&fact.project, &order);
+            self.push(aggregate, Work::Order(fact.n, fact.project.clone(), order));
+        }
+    }
+
+    pub(crate) fn push(&self, aggregate: Aggregate, work: Work) {
+        if self.inner.queues.push(&aggregate, work) {
+            let road = self.clone();
+            tokio::spawn(async move { road.work_off(aggregate).await });
+        }
+    }
+
+    async fn work_off(&self, aggregate: Aggregate) {
+        while let Some(work) = self.inner.queues.pop(&aggregate) {
+            self.carry_out(work).await;
+        }
+    }
+
+    async fn carry_out(&self, work: Work) {
+        match work {
+            Work::Order(n, project, order) => {
+                self.insist(&format!("{order:.60?}"), || self.obey(&project, &order)).await;
+                self.inner.progress.end(n);
+            }
+            Work::Seen(seen) => self.seen(*seen).await,
+            Work::Traffic(traffic) => self.traffic(*traffic).await,
+            Work::Timer(lane, purpose) => self.woken(&lane, purpose).await,
+            Work::Resume(lane) => self.resume(&lane).await,
+        }
+    }
+
+    /// Repeats until it is done: orders are idempotent, and an order that is lost would stop its aggregate for ever.
+    async fn insist<F, R>(&self, what: &str, mut attempt: F)
+    where
+        F: FnMut() -> R,
+        R: Future<Output = Result<(), String>>,
+    {
+        let (mut pause, longest) = AGAIN_MS;
+        while let Err(error) = attempt().await {
+            (self.inner.stages.complain)(&format!("{what}: {error}; again in {pause} ms"));
+            self.inner.stages.clock.sleep(pause).await;
+            pause = (pause * 2).min(longest);
+        }
+    }
+
+    /// Performs a recorded intent in the background, over all attempts that follow from it.
+    pub(crate) fn perform(&self, intent: Intent) {
+        let road = self.clone();
+        tokio::spawn(async move {
+            let mut open = Some(intent);
+            while let Some(intent) = open.take() {
+                let following = std::sync::Mutex::new(None);
+                let what = format!("{} {}", intent.stage, intent.name);
+                road.insist(&what, || async {
+                    let next = road.perform_once(&intent).await.map_err(|error| error.to_string())?;
+                    *following.lock().unwrap_or_else(PoisonError::into_inner) = next;
+                    Ok(())
+                })
+                .await;
+                open = following.into_inner().unwrap_or_else(PoisonError::into_inner);
+            }
+        });
+    }
+
+    async fn perform_once(&self, intent: &Intent) -> Result<Option<Intent>, StoreError> {
+        let stages = &self.inner.stages;
+        match intent.stage.as_str() {
+            slipway_jobs::drive::STAGE => stages.jobs.perform(intent).await,
+            slipway_image::drive::STAGE => stages.images.perform(intent).await.map(|()| None),
+            other => Err(StoreError::Broken(format!(
+                "intent {} is of stage `{other}`, which this release does not have",
+                intent.id
+            ))),
+        }
+    }
+
+    /// Everything that was under way: facts not handed out, intents not acknowledged, rollouts that wait.
+    async fn recover(&self, done: u64) -> Result<u64, StoreError> {
+        let mut read = 0;
+        loop {
+            let facts = self.inner.stages.store.since(read, BATCH).await?;
+            let Some(last) = facts.last() else { break };
+            read = last.n;
+            for fact in facts {
+                if fact.n > done {
+                    self.hand_out(&fact);
+                }
+                self.project(fact);
+            }
+        }
+        for intent in self.inner.stages.store.open_intents().await? {
+            self.perform(intent);
+        }
+        for lane in self.lanes() {
+            self.push(Aggregate::Lane(lane.clone()), Work::Resume(lane));
+        }
+        Ok(read)
+    }
+
+    pub(crate) fn lanes(&self) -> Vec<Lane> {
+        self.look(|projection| {
+            projection
+                .projects
+                .values()
+                .flat_map(|project| project.lanes.values().map(|lane| lane.lane.clone()))
+                .collect()
+        })
+    }
+
+    async fn wake_lanes(&self) {
+        loop {
+            for (lane, purpose) in self.inner.timers.next().await {
+                self.push(Aggregate::Lane(lane.clone()), Work::Timer(lane, purpose));
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! One service in one environment as people see it.
+//!
+//! In: facts of the lane, what its node sees, what the proxy counts. Out: a [`LaneView`]. Never: a decision.
+
+use crate::change::rollout_view;
+use slipway_model::fact::{Body, Candidate, Fact, Gate, RolloutMoved};
+use slipway_model::instance::{InstanceState, LaneSeen};
+use slipway_model::release::Release;
+use slipway_model::rollout::Phase;
+use slipway_model::traffic::{LATENCY_BUCKETS, LaneTraffic};
+use slipway_model::view::{HistoryLine, InstanceView, LaneView, ReleaseView, TrafficView, Waiting};
+use slipway_model::{At, CommitId, Lane, ReleaseId};
+use std::collections::BTreeMap;
+
+/// Rollouts remembered per lane for the history.
+const HISTORY: usize = 500;
+
+/// What is known of a lane.
+#[derive(Debug, Clone)]
+pub struct LaneState {
+    /// The lane.
+    pub lane: Lane,
+    /// The newest rollout.
+    pub moved: Option<(RolloutMoved, At)>,
+    /// The candidate and the newest answer to it.
+    pub gate: Option<(Candidate, Gate, At)>,
+    /// What serves.
+    pub current: Option<ReleaseId>,
+    /// Commits that are held.
+    pub held: Vec<CommitId>,
+    /// What the node sees.
+    pub seen: Option<LaneSeen>,
+    /// What the proxy counted.
+    pub traffic: Option<LaneTraffic>,
+    /// Rollouts, oldest first.
+    pub history: Vec<HistoryLine>,
+}
+
+impl LaneState {
+    /// A lane of which nothing is known.
+    #[must_use]
+    pub fn new(lane: &Lane) -> LaneState {
+        LaneState {
+            lane: lane.clone(),
+            moved: None,
+            gate: None,
+            current: None,
+            held: Vec::new(),
+            seen: None,
+            traffic: None,
+            history: Vec::new(),
+        }
+    }
+
+    /// Takes one fact that names this lane.
+    pub fn apply(&mut self, fact: &Fact) {
+        match &fact.body {
+            Body::ReleaseQueued(candidate) => {
+                let queued = Gate::Wait { reason: "asked just now".into(), who: None, until: None, next: None };
+                self.gate = Some((candidate.clone(), queued, fact.at));
+            }
+            Body::ReleaseGated { candidate, gate } => self.gate = Some((candidate.clone(), gate.clone(), fact.at)),
+            Body::HoldSet { commit, .. } => {
+                self.held.retain(|held| held != commit);
+                self.held.push(commit.clone());
+            }
+            Body::HoldReleased { commit, .. } => self.held.retain(|held| held != commit),
+            Body::RolloutPhase(moved) => self.moved(moved, fact),
+            _ => {}
+        }
+    }
+
+    fn moved(&mut self, moved: &RolloutMoved, fact: &Fact) {
+        let began = match &self.moved {
+            Some((before, began)) if before.head.id == moved.head.id => *began,
+            _ => fact.at,
+        };
+        match moved.phase {
+            Phase::Baking | Phase::Contracting | Phase::Succeeded => self.current = Some(moved.head.to.id.clone()),
+            Phase::RolledBack | Phase::Returning | Phase::NeedsHuman => {
+                self.current = moved.head.from.as_ref().map(|from| from.id.clone());
+            }
+            _ => {}
+        }
+        let line = HistoryLine {
+            at: began,
+            lane: moved.head.lane.clone(),
+            release: format!("r{}", moved.head.to.number),
+            release_id: moved.head.to.id.clone(),
+            commit: moved.head.commit.clone(),
+            by: moved.head.by.clone(),
+            result: moved.phase.word().into(),
+            reason: moved.reason.clone(),
+            took_ms: fact.at.since_ms(began),
+        };
+        let same = self.moved.as_ref().is_some_and(|(before, _)| before.head.id == moved.head.id);
+        if same && !self.history.is_empty() {
+            self.history.pop();
+        }
+        self.history.push(line);
+        if self.history.len() > HISTORY {
+            self.history.remove(0);
+        }
+        self.moved = Some((moved.clone(), began));
+    }
+
+    /// The lane for people. `url` is its address as known without the node.
+    #[must_use]
+    pub fn view(&self, releases: &BTreeMap<ReleaseId, Release>, url: &str) -> LaneView {
+        let mut addresses = self.seen.as_ref().map(|seen| seen.addresses.clone()).unwrap_or_default();
+        if !url.is_empty() && !addresses.iter().any(|address| address == url) {
+            addresses.insert(0, url.to_owned());
+        }
+        LaneView {
+            name: self.lane.service.clone(),
+            url: addresses.first().cloned().unwrap_or_default(),
+            addresses,
+            release: self.current.as_ref().and_then(|id| releases.get(id)).map(release_view),
+            phase: self.phase(),
+            waiting: self.waiting(),
+            instances: self.instances(),
+            traffic: self.shares(),
+            held: self.held.clone(),
+        }
+    }
+
+    fn phase(&self) -> String {
+        match (&self.moved, &self.gate) {
+            (Some((moved, began)), Some((_, gate, asked))) if moved.phase.is_final() && asked > began => {
+                gate_word(gate, moved.phase.word())
+            }
+            (Some((moved, _)), _) => moved.phase.word().to_owned(),
+            (None, Some((_, gate, _))) => gate_word(gate, "queued"),
+            (None, None) => "empty".into(),
+        }
+    }
+
+    fn waiting(&self) -> Option<Waiting> {
+        let (candidate, gate, since) = self.gate.as_ref()?;
+        match gate {
+            Gate::Wait { reason, who, until, next } => Some(Waiting {
+                what: format!("r{}: {reason}", candidate.number),
+                who: who.clone(),
+                since: *since,
+                until: *until,
+                next: next.clone(),
+            }),
+            Gate::Open { .. } | Gate::Refused { .. } | Gate::Identical { .. } => None,
+        }
+    }
+
+    fn instances(&self) -> Vec<InstanceView> {
+        let Some(seen) = &self.seen else { return Vec::new() };
+        seen.instances
+            .iter()
+            .map(|instance| InstanceView {
+                id: instance.id.to_string(),
+                release: instance.release.clone(),
+                state: instance.state,
+                address: instance.id.to_string(),
+                since: instance.since,
+                restarts: instance.restarts,
+                reason: instance.reason.clone(),
+            })
+            .collect()
+    }
+
+    fn shares(&self) -> Vec<TrafficView> {
+        let Some(seen) = &self.seen else { return Vec::new() };
+        let all: u32 = seen.weights.iter().map(|(_, weight)| *weight).sum();
+        seen.weights
+            .iter()
+            .map(|(release, weight)| {
+                let counts = self.traffic.as_ref().and_then(|traffic| traffic.releases.get(release));
+                TrafficView {
+                    release: release.clone(),
+                    weight: (weight * 100).checked_div(all).unwrap_or(0),
+                    ready: self.ready(release),
+                    requests: counts.map_or(0, |counts| counts.all.requests),
+                    errors: counts.map_or(0, |counts| counts.all.errors),
+                    p95_us: counts.map_or(0, |counts| p95(&counts.latency)),
+                }
+            })
+            .collect()
+    }
+
+    fn ready(&self, release: &ReleaseId) -> u32 {
+        let instances = self.seen.iter().flat_map(|seen| &seen.instances);
+        let ready =
+            instances.filter(|instance| &instance.release == release && instance.state == InstanceState::Ready).count();
+        u32::try_from(ready).unwrap_or(u32::MAX)
+    }
+
+    /// The newest rollout for people.
+    #[must_use]
+    pub fn rollout(&self) -> Option<slipway_model::view::RolloutView> {
+        self.moved.as_ref().map(|(moved, began)| rollout_view(moved, *began))
+    }
+}
+
+fn gate_word(gate: &Gate, otherwise: &str) -> String {
+    match gate {
+        Gate::Wait { .. } => "waiting".into(),
+        Gate::Refused { .. } => "refused".into(),
+        Gate::Identical { .. } | Gate::Open { .. } => otherwise.to_owned(),
+    }
+}
+
+fn release_view(release: &Release) -> ReleaseView {
+    ReleaseView {
+        id: release.id.clone(),
+        number: release.number,
+        image: release.bundle.image.clone(),
+        tag: release.origin.tag.clone(),
+        commit: release.origin.commit.clone(),
+    }
+}
+
+/// The 95th percentile of a latency histogram in microseconds (bounds: `slipway_model::traffic`).
+#[must_use]
+pub fn p95(latency: &[u64]) -> u64 {
+    let all: u64 = latency.iter().sum();
+    let wanted = (all * 95).div_ceil(100);
+    let mut seen = 0;
+    for (bucket, count) in latency.iter().enumerate().take(LATENCY_BUCKETS + 1) {
+        seen += count;
+        if seen >= wanted && seen > 0 {
+            #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+            return (64.0 * 2f64.powf(bucket as f64 / 4.0)) as u64;
+        }
+    }
+    0
+}

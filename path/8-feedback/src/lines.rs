@@ -1,0 +1,378 @@
+//! What a `git push` prints (INTERFACE.md): one short line per fact, in order, until all is decided.
+//!
+//! In: the facts of one change, in order. Out: lines without the leading `slipway`, and whether it is over. Never:
+//! waits, prints, colours.
+
+use crate::change::name_of;
+use slipway_model::fact::{Body, ChangeInfo, ChangeState, Fact, Gate, RolloutMoved};
+use slipway_model::plan::{Decision, Plan};
+use slipway_model::rollout::Phase;
+use slipway_model::time::words;
+use slipway_model::{At, ItemId, Lane};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Lines of one fact, and whether that was the last of them.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Said {
+    /// Lines to print, each whole.
+    pub lines: Vec<String>,
+    /// Set once all is decided or waits: the exit code of a command that waited (STYLE.md §6).
+    pub over: Option<i32>,
+}
+
+/// How a lane stands for the pusher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum LaneEnd {
+    Open,
+    Live,
+    Waits,
+    Bad,
+}
+
+/// Follows one change.
+#[derive(Debug, Clone)]
+pub struct Follow {
+    since: At,
+    info: Option<ChangeInfo>,
+    running: BTreeMap<String, At>,
+    lanes: BTreeMap<Lane, LaneEnd>,
+    releases_due: BTreeSet<ItemId>,
+    planned: bool,
+    ended: Option<ChangeState>,
+}
+
+impl Follow {
+    /// Follows from this moment.
+    #[must_use]
+    pub fn new(since: At) -> Follow {
+        Follow {
+            since,
+            info: None,
+            running: BTreeMap::new(),
+            lanes: BTreeMap::new(),
+            releases_due: BTreeSet::new(),
+            planned: false,
+            ended: None,
+        }
+    }
+
+    fn line(&self, at: At, text: &str) -> String {
+        let seconds = at.since_ms(self.since);
+        format!("{:>7}  {text}", format!("{}.{}s", seconds / 1000, seconds % 1000 / 100))
+    }
+
+    fn more(text: &str) -> String {
+        format!("         {text}")
+    }
+
+    /// Takes one fact of the change. `url` gives a lane's address.
+    pub fn take(&mut self, fact: &Fact, url: &dyn Fn(&Lane) -> String) -> Said {
+        let lines = match &fact.body {
+            Body::ChangeReceived(info) => {
+                self.info = Some(info.clone());
+                Vec::new()
+            }
+            Body::PlanMade { plan } => self.planned(plan),
+            Body::JobStarted { item, .. } => {
+                self.running.insert(name_of(item), fact.at);
+                Vec::new()
+            }
+            Body::JobEnded { item, outcome, .. } => self.job_ended(fact.at, item, outcome),
+            Body::ImageStarted { item, .. } => {
+                self.running.insert(format!("image {}", name_of(item)), fact.at);
+                Vec::new()
+            }
+            Body::ImageBuilt(image) => {
+                self.running.remove(&format!("image {}", image.service));
+                let mut lines = vec![
+                    self.line(fact.at, &columns(&format!("image {}", image.service), "built", &image_text(image))),
+                ];
+                lines.extend(image.warnings.iter().map(|warning| Follow::more(&format!("warning: {warning}"))));
+                lines
+            }
+            Body::ImageFailed { item, reason, .. } => {
+                self.running.remove(&format!("image {}", name_of(item)));
+                let mut texts = reason.lines();
+                let first = texts.next().unwrap_or_default();
+                let mut lines =
+                    vec![self.line(fact.at, &columns(&format!("image {}", name_of(item)), "failed", first))];
+                lines.extend(texts.map(Follow::more));
+                lines
+            }
+            Body::ReleaseMade { item, .. } => {
+                self.releases_due.remove(item);
+                Vec::new()
+            }
+            Body::ReleaseQueued(candidate) => {
+                self.lanes.insert(candidate.lane.clone(), LaneEnd::Open);
+                Vec::new()
+            }
+            Body::ReleaseGated { candidate, gate } => self.gated(fact.at, &candidate.lane, candidate.number, gate, url),
+            Body::RolloutPhase(moved) => self.moved(fact.at, moved, url),
+            Body::ChangeEnded { state, reason } => self.change_ended(fact.at, *state, reason),
+            Body::VerdictWanted { .. }
+            | Body::VerdictGiven { .. }
+            | Body::EvidenceKept { .. }
+            | Body::InstanceState { .. }
+            | Body::HoldSet { .. }
+            | Body::HoldReleased { .. }
+            | Body::CommandGiven(_)
+            | Body::NoticeSent { .. } => Vec::new(),
+        };
+        Said { lines, over: self.over() }
+    }
+
+    fn planned(&mut self, plan: &Plan) -> Vec<String> {
+        self.planned = true;
+        let Some(info) = &self.info else { return Vec::new() };
+        self.releases_due = plan
+            .items
+            .iter()
+            .filter(|item| item.spec.kind() == "release" && item.decision == Decision::Run)
+            .map(|item| item.id.clone())
+            .collect();
+        let mut lines = vec![Follow::more(&format!(
+            "change {} on {} by {}: {}",
+            info.commit.short(),
+            info.branch,
+            info.author,
+            headline(plan)
+        ))];
+        lines.extend(plan.warnings.iter().map(|warning| Follow::more(warning)));
+        for item in plan.items.iter().filter(|item| item.decision == Decision::FailedBefore) {
+            lines.push(Follow::more(&columns(&name_of(&item.id), "failed", &item.reason)));
+        }
+        if plan.saved_ms > 0 {
+            lines.push(Follow::more(&format!("{} saved by results of the same content", words(plan.saved_ms))));
+        }
+        lines
+    }
+
+    fn job_ended(&mut self, at: At, item: &ItemId, outcome: &slipway_model::job::JobOutcome) -> Vec<String> {
+        let name = name_of(item);
+        self.running.remove(&name);
+        let title = match name.split_once('/') {
+            Some((service, job)) => format!("{job} {service}"),
+            None => name.clone(),
+        };
+        let mut text = format!("took {}", words(outcome.set_up_ms + outcome.run_ms));
+        if let Some(tests) = outcome.tests {
+            text.push_str(&format!("   {} tests", tests.passed + tests.failed));
+            if tests.failed > 0 {
+                text.push_str(&format!(", {} failed", tests.failed));
+            }
+            if tests.skipped > 0 {
+                text.push_str(&format!(", {} skipped", tests.skipped));
+            }
+        }
+        let mut lines = vec![self.line(at, &columns(&title, outcome.result.word(), &text))];
+        if !outcome.result.satisfies() {
+            if let (Some(step), Some(code)) = (&outcome.step, outcome.exit_code) {
+                lines.push(Follow::more(&format!("step `{step}` ended with exit code {code}")));
+            } else if !outcome.reason.is_empty() {
+                lines.push(Follow::more(&outcome.reason));
+            }
+            lines.extend(outcome.first_error.iter().take(5).map(|error| Follow::more(&format!("  {error}"))));
+            lines.push(Follow::more(&format!("next: slipway logs {name}    slipway run {name}")));
+        }
+        lines
+    }
+
+    fn gated(&mut self, at: At, lane: &Lane, number: u64, gate: &Gate, url: &dyn Fn(&Lane) -> String) -> Vec<String> {
+        let title = format!("{} {} r{number}", lane.environment, lane.service);
+        match gate {
+            Gate::Open { .. } => Vec::new(),
+            Gate::Wait { who: None, until: None, .. } => Vec::new(),
+            Gate::Wait { reason, next, .. } => {
+                self.lanes.insert(lane.clone(), LaneEnd::Waits);
+                let mut lines = vec![self.line(at, &format!("WAITING {title}: {reason}"))];
+                lines.extend(next.as_ref().map(|next| Follow::more(&format!("next: {next}"))));
+                lines
+            }
+            Gate::Refused { reason, next } => {
+                self.lanes.insert(lane.clone(), LaneEnd::Bad);
+                let mut lines = vec![self.line(at, &format!("REFUSED {title}: {reason}"))];
+                lines.extend(next.as_ref().map(|next| Follow::more(&format!("next: {next}"))));
+                lines
+            }
+            Gate::Identical { reason } => {
+                self.lanes.insert(lane.clone(), LaneEnd::Live);
+                vec![
+                    self.line(at, &format!("LIVE {title}   {}", url(lane))),
+                    Follow::more(&format!("identical: {reason}")),
+                ]
+            }
+        }
+    }
+
+    fn moved(&mut self, at: At, moved: &RolloutMoved, url: &dyn Fn(&Lane) -> String) -> Vec<String> {
+        let lane = &moved.head.lane;
+        let title = format!("{} {} r{}", lane.environment, lane.service, moved.head.to.number);
+        let waiting = format!("rollout {} {}", lane.environment, lane.service);
+        let before = self.lanes.get(lane).copied();
+        match moved.phase {
+            Phase::Baking => {
+                self.running.remove(&waiting);
+                self.lanes.insert(lane.clone(), LaneEnd::Live);
+                vec![self.line(at, &format!("LIVE {title}   {}", url(lane)))]
+            }
+            Phase::RolledBack => {
+                self.running.remove(&waiting);
+                self.lanes.insert(lane.clone(), LaneEnd::Bad);
+                self.rolled_back(at, moved)
+            }
+            Phase::NeedsHuman => {
+                self.running.remove(&waiting);
+                self.lanes.insert(lane.clone(), LaneEnd::Bad);
+                let mut lines = vec![self.line(at, &format!("FAILED {title}: {}", moved.reason))];
+                lines.push(Follow::more(&format!("next: slipway why {}@r{}", lane.service, moved.head.to.number)));
+                lines
+            }
+            Phase::Dropped => {
+                self.running.remove(&waiting);
+                self.lanes.insert(lane.clone(), LaneEnd::Bad);
+                vec![self.line(at, &format!("NOT STARTED {title}: {}", moved.reason))]
+            }
+            Phase::Succeeded | Phase::Contracting => Vec::new(),
+            Phase::Returning => {
+                self.lanes.insert(lane.clone(), LaneEnd::Open);
+                self.running.insert(waiting, at);
+                Vec::new()
+            }
+            Phase::Stepping => {
+                self.lanes.insert(lane.clone(), LaneEnd::Open);
+                vec![
+                    self.line(
+                        at,
+                        &columns(&format!("rollout {}", lane.service), lane.environment.as_str(), &moved.reason),
+                    ),
+                ]
+            }
+            Phase::Queued
+            | Phase::Gated
+            | Phase::Prepared
+            | Phase::Expanded
+            | Phase::Provisioning
+            | Phase::Probing
+            | Phase::Promoting
+            | Phase::Capturing
+            | Phase::Restoring => {
+                if before != Some(LaneEnd::Open) {
+                    self.lanes.insert(lane.clone(), LaneEnd::Open);
+                }
+                self.running.entry(waiting).or_insert(at);
+                Vec::new()
+            }
+        }
+    }
+
+    fn rolled_back(&self, at: At, moved: &RolloutMoved) -> Vec<String> {
+        let lane = &moved.head.lane;
+        let to = moved.head.to.number;
+        let mut lines =
+            vec![self.line(at, &format!("ROLLED BACK {} {}: r{to} {}", lane.environment, lane.service, moved.reason))];
+        if let Some(from) = &moved.head.from {
+            let later = match (moved.incident.recognised, moved.incident.rolled_back) {
+                (Some(recognised), Some(back)) => format!(", {} later", words(back.since_ms(recognised))),
+                _ => String::new(),
+            };
+            lines.push(Follow::more(&format!(
+                "r{} serves again{later}    next: slipway why {}@r{to}",
+                from.number, lane.service
+            )));
+        }
+        let short = moved.head.commit.short();
+        lines.push(Follow::more(&format!(
+            "{short} is held here: revert it, push the fix with `-o fixes={short}`, or `slipway unhold {short}`"
+        )));
+        lines
+    }
+
+    fn change_ended(&mut self, at: At, state: ChangeState, reason: &str) -> Vec<String> {
+        let first = self.ended.is_none();
+        self.ended = Some(state);
+        match state {
+            ChangeState::Failed if !self.planned => {
+                let mut lines = vec![self.line(at, "FAILED")];
+                lines.extend(reason.lines().map(Follow::more));
+                lines
+            }
+            ChangeState::Failed => {
+                vec![self.line(at, &format!("FAILED {}", reason.lines().next().unwrap_or_default()))]
+            }
+            ChangeState::Skipped => vec![Follow::more(&format!("SKIPPED {reason}; it counts as not passed"))],
+            ChangeState::Cancelled => vec![self.line(at, &format!("CANCELLED {reason}"))],
+            ChangeState::Passed if first => vec![self.line(at, "PASSED")],
+            ChangeState::Passed | ChangeState::Live | ChangeState::RolledBack => Vec::new(),
+            ChangeState::Queued | ChangeState::Running | ChangeState::Waiting => Vec::new(),
+        }
+    }
+
+    fn over(&self) -> Option<i32> {
+        if let Some(state) = self.ended {
+            return match state {
+                ChangeState::Live | ChangeState::Passed | ChangeState::Skipped => Some(0),
+                ChangeState::Failed | ChangeState::RolledBack | ChangeState::Cancelled => Some(1),
+                ChangeState::Queued | ChangeState::Running | ChangeState::Waiting => None,
+            };
+        }
+        let ends: Vec<LaneEnd> = self.lanes.values().copied().collect();
+        let settled = self.planned && self.releases_due.is_empty() && self.running.is_empty();
+        if !settled || ends.is_empty() || !ends.contains(&LaneEnd::Waits) {
+            return None;
+        }
+        // A lane behind another environment (no person, no clock) is open too, but only follows what waits.
+        let open = ends.contains(&LaneEnd::Open) && self.running.keys().any(|name| name.starts_with("rollout"));
+        (!open).then_some(4)
+    }
+
+    /// What runs and for how long: said after ten silent seconds.
+    #[must_use]
+    pub fn heartbeat(&self, now: At) -> String {
+        let running: Vec<String> = self
+            .running
+            .iter()
+            .map(|(name, since)| format!("{name} for {}", words(now.since_ms(*since))))
+            .take(4)
+            .collect();
+        let text = if running.is_empty() { "waits for a decision".to_owned() } else { running.join(", ") };
+        self.line(now, &format!("... {text}"))
+    }
+}
+
+fn columns(what: &str, word: &str, rest: &str) -> String {
+    format!("{what:<16} {word:<8} {rest}")
+}
+
+fn image_text(image: &slipway_model::fact::ImageBuilt) -> String {
+    let megabytes = |bytes: u64| format!("{}.{}", bytes / 1_000_000, bytes % 1_000_000 / 100_000);
+    let grew = match image.grew_bytes {
+        Some(grew) if grew.unsigned_abs() >= 100_000 => {
+            format!(" ({}{})", if grew > 0 { "+" } else { "-" }, megabytes(grew.unsigned_abs()))
+        }
+        _ => String::new(),
+    };
+    let same = if image.reused { "  same content as before" } else { "" };
+    format!("{}  {} MB{grew}{same}", image.reference, megabytes(image.size_bytes))
+}
+
+/// `api changed, web not affected`.
+#[must_use]
+pub fn headline(plan: &Plan) -> String {
+    let mut names: BTreeMap<String, bool> = BTreeMap::new();
+    for item in &plan.items {
+        let name = item.service.as_ref().map_or_else(|| "the repository".to_owned(), ToString::to_string);
+        *names.entry(name).or_default() |= item.decision == Decision::Run;
+    }
+    let list = |wanted: bool, word: &str| {
+        let chosen: Vec<&str> =
+            names.iter().filter(|(_, runs)| **runs == wanted).map(|(name, _)| name.as_str()).collect();
+        match chosen.len() {
+            0 => None,
+            1..=4 => Some(format!("{} {word}", chosen.join(", "))),
+            count => Some(format!("{count} services {word}")),
+        }
+    };
+    let parts: Vec<String> = [list(true, "changed"), list(false, "not affected")].into_iter().flatten().collect();
+    if parts.is_empty() { "nothing to do".into() } else { parts.join(", ") }
+}

@@ -1,0 +1,143 @@
+//! `slipway why`: why something ran, waits, failed, was skipped, was taken back.
+//!
+//! In: views and plans. Out: lines that end in what to do. Never: guesses.
+
+use slipway_model::plan::{Decision, Item, Plan};
+use slipway_model::time::words;
+use slipway_model::view::{ChangeView, JobView, RolloutView};
+use std::collections::BTreeMap;
+
+/// Why a change stands as it does.
+#[must_use]
+pub fn change(view: &ChangeView) -> Vec<String> {
+    let mut lines = vec![format!("{} {} on {}: {}", view.commit.short(), view.subject, view.branch, view.state.word())];
+    if !view.reason.is_empty() {
+        lines.extend(view.reason.lines().map(|line| format!("  {line}")));
+    }
+    if let Some(waiting) = &view.waiting {
+        lines.push(format!("  waits: {}", waiting.what));
+        lines.extend(waiting.next.as_ref().map(|next| format!("  next: {next}")));
+    }
+    for job in
+        view.jobs.iter().filter(|job| matches!(job.result.as_str(), "failed" | "timed-out" | "lost" | "failed-before"))
+    {
+        lines.extend(self::job(job));
+    }
+    for rollout in &view.rollouts {
+        lines.extend(self::rollout(rollout));
+    }
+    lines
+}
+
+/// Why a job ended as it did: stage, step, command, exit code and the first error lines (R066).
+#[must_use]
+pub fn job(job: &JobView) -> Vec<String> {
+    let mut lines = vec![format!(
+        "job {}: {}{}",
+        job.name,
+        job.result,
+        if job.reason.is_empty() { String::new() } else { format!(", {}", job.reason) }
+    )];
+    if let (Some(step), Some(command)) = (&job.step, &job.command) {
+        let code = job.exit_code.map(|code| format!(" (exit code {code})")).unwrap_or_default();
+        lines.push(format!("  step {step}: {command}{code}"));
+    }
+    lines.extend(job.first_error.iter().map(|line| format!("    {line}")));
+    lines
+}
+
+/// Why a rollout is where it is, with its evidence.
+#[must_use]
+pub fn rollout(rollout: &RolloutView) -> Vec<String> {
+    let from = rollout.from.clone().unwrap_or_else(|| "nothing".into());
+    let mut lines = vec![format!(
+        "rollout {} {} {from} -> {}: {}",
+        rollout.environment, rollout.service, rollout.to, rollout.phase
+    )];
+    if !rollout.reason.is_empty() {
+        lines.push(format!("  because {}", rollout.reason));
+    }
+    for step in &rollout.steps {
+        let verdict = step.verdict.map_or_else(|| "not judged".into(), |verdict| format!("{verdict:?}").to_lowercase());
+        lines.push(format!("  step {} at {} %: {verdict}", step.name, step.weight));
+    }
+    let incident = &rollout.incident;
+    if let Some(recognised) = incident.recognised {
+        lines.push(format!("  recognised   {recognised}"));
+        let after = |what: &str, at: Option<slipway_model::At>| {
+            at.map(|at| format!("  {what:<12} {} later", words(at.since_ms(recognised))))
+        };
+        lines.extend(after("reported", incident.reported));
+        lines.extend(after("rolled back", incident.rolled_back));
+        lines.extend(after("recovered", incident.recovered));
+    }
+    if let Some(evidence) = &rollout.evidence {
+        lines.extend(self::evidence(evidence));
+    }
+    if rollout.held {
+        lines.push(
+            "  its commit is held here until it is reverted, fixed (`Slipway-Fixes:`, `-o fixes=`) or `slipway unhold`"
+                .into(),
+        );
+    }
+    lines
+}
+
+fn evidence(evidence: &slipway_model::verdict::Evidence) -> Vec<String> {
+    let mut lines = Vec::new();
+    let list = |lines: &mut Vec<String>, title: &str, items: Vec<String>| {
+        if !items.is_empty() {
+            lines.push(format!("  {title}:"));
+            lines.extend(items.into_iter().map(|item| format!("    {item}")));
+        }
+    };
+    list(&mut lines, "failing", evidence.urls.clone());
+    let samples = evidence.samples.iter().rev().take(3).map(|sample| {
+        format!("{} {} -> {} from {}: {}", sample.at, sample.request, sample.status, sample.instance, sample.body)
+    });
+    list(&mut lines, "samples", samples.collect());
+    list(&mut lines, "log", evidence.log.iter().rev().take(8).rev().cloned().collect());
+    list(&mut lines, "code", evidence.code_lines.clone());
+    list(
+        &mut lines,
+        "commits since the good release",
+        evidence.commits.iter().map(|(id, subject)| format!("{} {subject}", id.short())).collect(),
+    );
+    list(&mut lines, "changed files", evidence.files.iter().take(20).cloned().collect());
+    if !evidence.image.is_empty() {
+        lines.push(format!("  build: {}", evidence.image));
+    }
+    lines
+}
+
+/// Why an item ran or did not: file by file what differs from the same item of an earlier plan (DESIGN §3.5).
+#[must_use]
+pub fn item(item: &Item, before: Option<&Plan>) -> Vec<String> {
+    let mut lines = vec![format!("{}: {}, {}", item.id, item.decision.word(), item.reason)];
+    if item.decision != Decision::Run {
+        return lines;
+    }
+    let Some(earlier) = before.and_then(|plan| plan.item(&item.id)) else {
+        lines.push("  there is no earlier plan to compare with".into());
+        return lines;
+    };
+    lines.extend(differences(&earlier.inputs, &item.inputs));
+    let definition = |item: &Item| serde_json::to_value(&item.spec).unwrap_or_default();
+    if definition(earlier) != definition(item) {
+        lines.push("  its definition changed".into());
+    }
+    lines
+}
+
+fn differences(before: &BTreeMap<String, String>, now: &BTreeMap<String, String>) -> Vec<String> {
+    let mut lines = Vec::new();
+    for (path, id) in now {
+        match before.get(path) {
+            None => lines.push(format!("  + {path}")),
+            Some(old) if old != id => lines.push(format!("  ~ {path}")),
+            Some(_) => {}
+        }
+    }
+    lines.extend(before.keys().filter(|path| !now.contains_key(*path)).map(|path| format!("  - {path}")));
+    lines
+}
