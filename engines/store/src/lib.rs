@@ -11,7 +11,7 @@ mod schema;
 mod write;
 
 use rusqlite::Connection;
-use slipway_model::{Fact, ProjectName};
+use slipway_model::{ChangeId, Fact, ProjectName};
 use slipway_ports::store::Appended;
 use slipway_ports::{Append, Fut, Intent, Store, StoreError};
 use std::path::{Path, PathBuf};
@@ -107,6 +107,14 @@ impl Store for Journal {
 
     fn since(&self, n: u64, limit: usize) -> Fut<'_, Result<Vec<Fact>, StoreError>> {
         Box::pin(async move { read::facts(self.query(move |connection| read::since(connection, n, limit)).await?) })
+    }
+
+    fn of_change(&self, project: &ProjectName, change: &ChangeId) -> Fut<'_, Result<Vec<Fact>, StoreError>> {
+        let (project, change) = (project.clone(), change.clone());
+        Box::pin(async move {
+            let rows = self.query(move |connection| read::of_change(connection, &project, &change)).await?;
+            read::facts(rows)
+        })
     }
 
     fn open_intents(&self) -> Fut<'_, Result<Vec<Intent>, StoreError>> {

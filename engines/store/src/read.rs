@@ -47,6 +47,12 @@ pub fn stream(
     connection.prepare_cached(&sql)?.query_map(params![project.as_str(), stream, after], stored)?.collect()
 }
 
+/// All facts of one change.
+pub fn of_change(connection: &Connection, project: &ProjectName, change: &ChangeId) -> rusqlite::Result<Vec<Stored>> {
+    let sql = format!("SELECT {COLUMNS} FROM facts WHERE project = ?1 AND change = ?2 ORDER BY n");
+    connection.prepare_cached(&sql)?.query_map(params![project.as_str(), change.as_str()], stored)?.collect()
+}
+
 /// Facts of all projects above a number.
 pub fn since(connection: &Connection, n: u64, limit: usize) -> rusqlite::Result<Vec<Stored>> {
     let sql = format!("SELECT {COLUMNS} FROM facts WHERE n > ?1 ORDER BY n LIMIT ?2");

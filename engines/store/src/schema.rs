@@ -23,6 +23,7 @@ CREATE TABLE facts (
     body TEXT NOT NULL,
     UNIQUE (project, stream, version)
 ) STRICT;
+CREATE INDEX facts_of_change ON facts (project, change) WHERE change IS NOT NULL;
 CREATE TABLE intents (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     project TEXT NOT NULL,

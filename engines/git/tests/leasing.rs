@@ -1,0 +1,185 @@
+//! Kept checkouts.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use slipway_git::{Git, GitError, Oid};
+
+use crate::support::{Bench, Scratch, accept_all, bench_with, options, soon};
+
+async fn pushed(trees_max: u32) -> (Bench, Vec<Oid>) {
+    let scratch = Scratch::new();
+    let mut options = options(&scratch);
+    options.limits.trees_per_project_max = trees_max;
+    options.limits.tree_wait = Duration::from_secs(5);
+    let (bench, hooks) = bench_with(scratch, options).await;
+    accept_all(hooks);
+    let attributes = "*.bin filter=evil\n*.lfs filter=lfs diff=lfs merge=lfs -text\n";
+    let mut commits = Vec::new();
+    let files = [
+        ("a.txt", "1"),
+        ("gone/deep/b.txt", "b"),
+        (".gitignore", "*.log\n"),
+        (".gitattributes", attributes),
+        ("x.bin", "raw"),
+        ("x.lfs", "version https://git-lfs.github.com/spec/v1\n"),
+        ("kept.log", "tracked though ignored"),
+    ];
+    commits.push(bench.commit(&files, "one").await);
+    fs::remove_dir_all(bench.work.join("gone")).unwrap();
+    commits.push(bench.commit(&[("a.txt", "2"), ("run", "#!/bin/sh\n")], "two").await);
+    fs::remove_file(bench.work.join("a.txt")).unwrap();
+    commits.push(bench.commit(&[("a.txt/now/a/folder", "3")], "three").await);
+    // A submodule whose repository nobody has.
+    let link = format!("160000,{},sub", commits[0]);
+    bench.run(["update-index", "--add", "--cacheinfo", &link]).await;
+    bench.run(["commit", "--quiet", "-m", "four"]).await;
+    commits.push(bench.head().await);
+    bench.run(["push", "origin", "main"]).await;
+    (bench, commits)
+}
+
+/// Every file below a folder, and every empty folder with a `/`.
+fn listing(folder: &Path) -> BTreeSet<String> {
+    let mut all = BTreeSet::new();
+    let mut left = vec![folder.to_owned()];
+    while let Some(at) = left.pop() {
+        let entries: Vec<_> = fs::read_dir(&at).unwrap().flatten().collect();
+        let name = at.strip_prefix(folder).unwrap().to_string_lossy().into_owned();
+        if entries.is_empty() {
+            all.insert(format!("{name}/"));
+        }
+        for entry in entries {
+            if entry.file_type().unwrap().is_dir() {
+                left.push(entry.path());
+            } else {
+                let path = entry.path();
+                all.insert(path.strip_prefix(folder).unwrap().to_string_lossy().into_owned());
+            }
+        }
+    }
+    all
+}
+
+async fn wanted(bench: &Bench, commit: Oid) -> BTreeSet<String> {
+    let view = bench.git.view(&bench.project).unwrap();
+    let tree = view.tree(commit).await.unwrap();
+    let path = |entry: &slipway_git::TreeEntry| match entry.kind {
+        slipway_git::EntryKind::Submodule => format!("{}/", entry.path),
+        _ => entry.path.to_string(),
+    };
+    tree.iter().map(path).collect()
+}
+
+#[tokio::test]
+async fn a_tree_moves_between_commits_and_is_exact_each_time() {
+    let (bench, commits) = pushed(1).await;
+    for n in [0, 1, 2, 3, 0, 3, 1, 0] {
+        let lease = bench.git.lease(&bench.project, commits[n]).await.unwrap();
+        assert_eq!(lease.commit(), commits[n]);
+        assert_eq!(listing(lease.path()), wanted(&bench, commits[n]).await, "{n}");
+        assert_eq!(fs::read_to_string(lease.path().join("x.bin")).unwrap(), "raw");
+    }
+    let trees = bench.scratch.0.join("trees/shop");
+    assert_eq!(fs::read_dir(trees).unwrap().count(), 1);
+}
+
+#[tokio::test]
+async fn leftovers_and_damage_do_not_survive_a_move() {
+    let (bench, commits) = pushed(1).await;
+    let lease = bench.git.lease(&bench.project, commits[0]).await.unwrap();
+    let tree = lease.path().to_owned();
+    drop(lease);
+    fs::write(tree.join("left.log"), "ignored").unwrap();
+    fs::create_dir(tree.join("empty")).unwrap();
+    fs::remove_file(tree.join("x.bin")).unwrap();
+    fs::write(tree.join("kept.log"), "damaged").unwrap();
+    let lease = bench.git.lease(&bench.project, commits[1]).await.unwrap();
+    assert_eq!(listing(lease.path()), wanted(&bench, commits[1]).await);
+    let text = fs::read_to_string(lease.path().join("kept.log")).unwrap();
+    assert_eq!(text, "tracked though ignored");
+}
+
+#[tokio::test]
+async fn jobs_of_one_commit_share_a_tree_and_another_commit_gets_its_own() {
+    let (bench, commits) = pushed(2).await;
+    let lease = async |n: usize| bench.git.lease(&bench.project, commits[n]).await.unwrap();
+    let (one, again, two) = tokio::join!(lease(0), lease(0), lease(1));
+    assert_eq!(one.path(), again.path());
+    assert_ne!(one.path(), two.path());
+    // A third commit waits until a tree is free, and is then told at once.
+    let third = lease(2);
+    tokio::pin!(third);
+    assert!(futures::poll!(&mut third).is_pending());
+    drop(one);
+    assert!(futures::poll!(&mut third).is_pending());
+    let path = again.path().to_owned();
+    drop(again);
+    let third = soon(third).await;
+    assert_eq!(third.path(), path);
+    assert_eq!(listing(two.path()), wanted(&bench, commits[1]).await);
+}
+
+#[tokio::test]
+async fn a_lease_that_is_given_up_half_way_leaves_a_tree_that_is_made_anew() {
+    let (bench, commits) = pushed(1).await;
+    drop(bench.git.lease(&bench.project, commits[0]).await.unwrap());
+    {
+        let moving = bench.git.lease(&bench.project, commits[2]);
+        tokio::pin!(moving);
+        assert!(futures::poll!(&mut moving).is_pending());
+    }
+    let lease = soon(bench.git.lease(&bench.project, commits[1])).await.unwrap();
+    assert_eq!(listing(lease.path()), wanted(&bench, commits[1]).await);
+}
+
+#[tokio::test]
+async fn a_commit_that_does_not_exist_gives_an_error_and_blocks_nothing() {
+    let (bench, commits) = pushed(1).await;
+    let missing = Oid::parse(&"1".repeat(40)).unwrap();
+    let tried = bench.git.lease(&bench.project, missing).await;
+    assert!(matches!(tried, Err(GitError::Failed { .. })));
+    bench.git.lease(&bench.project, commits[0]).await.unwrap();
+}
+
+#[tokio::test]
+async fn after_a_crash_trees_in_use_stay_and_others_are_checked_before_use() {
+    let (bench, commits) = pushed(2).await;
+    let used = bench.git.lease(&bench.project, commits[0]).await.unwrap();
+    let idle = bench.git.lease(&bench.project, commits[1]).await.unwrap();
+    let (used_path, idle_path) = (used.path().to_owned(), idle.path().to_owned());
+    fs::write(idle_path.join("a.txt"), "half written").unwrap();
+
+    let mut options = options(&bench.scratch);
+    options.trees_in_use = vec![used_path.clone()];
+    options.limits.trees_per_project_max = 2;
+    let git = Git::open(options).await.unwrap();
+    let checked = git.lease(&bench.project, commits[1]).await.unwrap();
+    assert_eq!(checked.path(), idle_path);
+    assert_eq!(fs::read_to_string(checked.path().join("a.txt")).unwrap(), "2");
+    let shared = git.lease(&bench.project, commits[0]).await.unwrap();
+    assert_eq!(shared.path(), used_path);
+    drop(shared);
+    let third = git.lease(&bench.project, commits[2]);
+    tokio::pin!(third);
+    assert!(futures::poll!(&mut third).is_pending());
+    let adopted = git.adopt_tree(&used_path).unwrap();
+    assert_eq!(adopted.commit(), commits[0]);
+    assert!(git.adopt_tree(&used_path).is_err());
+    assert!(git.adopt_tree(Path::new("/etc")).is_err());
+    drop(adopted);
+    assert_eq!(soon(third).await.unwrap().path(), used_path);
+}
+
+#[tokio::test]
+async fn idle_trees_can_be_removed_and_come_back() {
+    let (bench, commits) = pushed(2).await;
+    let held = bench.git.lease(&bench.project, commits[0]).await.unwrap();
+    drop(bench.git.lease(&bench.project, commits[1]).await.unwrap());
+    assert_eq!(bench.git.remove_idle_trees(&bench.project).await.unwrap(), 1);
+    assert!(held.path().join("a.txt").exists());
+    let back = bench.git.lease(&bench.project, commits[1]).await.unwrap();
+    assert_eq!(listing(back.path()), wanted(&bench, commits[1]).await);
+}

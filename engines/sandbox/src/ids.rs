@@ -1,0 +1,31 @@
+//! The user namespace of a sandbox. In: a range of host ids. Out: a descriptor of a namespace in which they are 0 and on.
+//! The namespace is made by a child that never runs anything and is gone when this returns.
+
+use crate::error::{Doing, Failure};
+use crate::sys;
+use std::fs;
+use std::os::fd::OwnedFd;
+
+/// Makes the namespace.
+pub fn user_namespace(first: u32, count: u32) -> Result<OwnedFd, Failure> {
+    let pid = sys::clone(sys::NEW_USER).doing("user namespace")?;
+    if pid == 0 {
+        // Waits to be killed; its parent does that right away, and its end would do it too.
+        let _ = rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL));
+        loop {
+            let _ = rustix::event::poll(&mut [], None);
+        }
+    }
+    let made = map(pid, first, count);
+    let _ = sys::kill(pid, libc::SIGKILL);
+    let _ = sys::reap(Some(pid), true);
+    made
+}
+
+fn map(pid: libc::pid_t, first: u32, count: u32) -> Result<OwnedFd, Failure> {
+    let line = format!("0 {first} {count}\n");
+    for file in ["uid_map", "gid_map"] {
+        fs::write(format!("/proc/{pid}/{file}"), &line).doing_on("id mapping in", file)?;
+    }
+    fs::File::open(format!("/proc/{pid}/ns/user")).map(OwnedFd::from).doing("open of the user namespace")
+}

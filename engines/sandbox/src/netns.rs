@@ -1,0 +1,130 @@
+//! The sandbox's network, seen from a shim that lives in it. In: a port. Out: connected sockets, the list of what listens.
+//! Never connects anywhere but to the sandbox's own loopback.
+
+use crate::error::{Doing, Failure};
+use crate::sys;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
+use std::fs;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
+
+/// Listening sockets reported at most.
+const LISTENING_MAX: usize = 256;
+
+/// Moves this process into the network namespace of another.
+pub fn enter(pid: libc::pid_t) -> Result<(), Failure> {
+    let namespace = fs::File::open(format!("/proc/{pid}/ns/net")).doing("open of the network namespace")?;
+    sys::setns(namespace.as_fd(), sys::NEW_NETWORK).doing("entering the network namespace")?;
+    // Any user inside may serve on port 80, and ping.
+    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").doing("opening of low ports")?;
+    let _ = fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
+    Ok(())
+}
+
+/// A connection attempt.
+pub enum Attempt {
+    /// Done.
+    Connected(OwnedFd),
+    /// The listener's queue is full; the socket becomes writable when it is decided.
+    Pending(OwnedFd),
+    /// Nothing listens, on neither loopback address.
+    Refused,
+}
+
+/// Connects to a port of the loopback, IPv4 first, without waiting.
+pub fn begin_connect(port: u16) -> Result<Attempt, Errno> {
+    match try_connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))) {
+        Err(Errno::CONNREFUSED) => {}
+        other => return other,
+    }
+    match try_connect(SocketAddr::from((Ipv6Addr::LOCALHOST, port))) {
+        Err(Errno::CONNREFUSED | Errno::ADDRNOTAVAIL | Errno::AFNOSUPPORT | Errno::NETUNREACH) => Ok(Attempt::Refused),
+        other => other,
+    }
+}
+
+fn try_connect(address: SocketAddr) -> Result<Attempt, Errno> {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, None)?;
+    match connect(&socket, &address) {
+        Ok(()) => Ok(Attempt::Connected(socket)),
+        Err(Errno::INPROGRESS) => settle(socket),
+        Err(e) => Err(e),
+    }
+}
+
+/// On the loopback a connection is decided before connect(2) returns, unless the listener's queue is full.
+fn settle(socket: OwnedFd) -> Result<Attempt, Errno> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let mut fds = [PollFd::new(&socket, PollFlags::OUT)];
+    if poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 }))? == 0 {
+        return Ok(Attempt::Pending(socket));
+    }
+    rustix::net::sockopt::socket_error(&socket)?.map(|()| Attempt::Connected(socket))
+}
+
+/// How a pending attempt ended, once its socket is writable.
+pub fn finish_connect(socket: OwnedFd) -> Result<Attempt, Errno> {
+    match rustix::net::sockopt::socket_error(&socket)? {
+        Ok(()) => Ok(Attempt::Connected(socket)),
+        Err(Errno::CONNREFUSED | Errno::CONNRESET) => Ok(Attempt::Refused),
+        Err(e) => Err(e),
+    }
+}
+
+/// What listens inside: addresses and ports.
+pub fn listening() -> Vec<SocketAddr> {
+    let mut found = Vec::new();
+    for file in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
+        let text = fs::read_to_string(file).unwrap_or_default();
+        found.extend(text.lines().skip(1).filter_map(parse_listener));
+    }
+    found.sort();
+    found.dedup();
+    found.truncate(LISTENING_MAX);
+    found
+}
+
+/// `  0: 0100007F:1F90 00000000:0000 0A …` (proc_net_tcp.txt); addresses are 32-bit words in the machine's byte order.
+fn parse_listener(line: &str) -> Option<SocketAddr> {
+    const LISTEN: &str = "0A";
+    let mut fields = line.split_whitespace();
+    let (address, port) = fields.nth(1)?.split_once(':')?;
+    if fields.nth(1)? != LISTEN {
+        return None;
+    }
+    let word = |n: usize| u32::from_str_radix(address.get(n * 8..n * 8 + 8)?, 16).ok().map(u32::to_ne_bytes);
+    let ip = if address.len() == 8 {
+        IpAddr::from(word(0)?)
+    } else {
+        let mut bytes = [0; 16];
+        for n in 0..4 {
+            bytes[n * 4..n * 4 + 4].copy_from_slice(&word(n)?);
+        }
+        IpAddr::from(bytes)
+    };
+    Some(SocketAddr::new(ip, u16::from_str_radix(port, 16).ok()?))
+}
+
+#[cfg(test)]
+#[cfg(target_endian = "little")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listeners_are_told_from_connections() {
+        for (line, want) in [
+            ("  0: 0100007F:1F90 00000000:0000 0A 00000000:00000000", Some("127.0.0.1:8080")),
+            ("  1: 00000000:0050 00000000:0000 0A 0", Some("0.0.0.0:80")),
+            ("  2: 0100007F:1F90 0100007F:9999 01 0", None),
+            (
+                "  3: 00000000000000000000000001000000:0BB8 00000000000000000000000000000000:0000 0A 0",
+                Some("[::1]:3000"),
+            ),
+            ("garbage", None),
+        ] {
+            assert_eq!(parse_listener(line).map(|a| a.to_string()).as_deref(), want, "{line}");
+        }
+    }
+}
