@@ -4,6 +4,7 @@
 //! the machine; those are `engines/`.
 
 pub mod clock;
+#[cfg(feature = "fakes")]
 pub mod fakes;
 pub mod fleet;
 pub mod images;

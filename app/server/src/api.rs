@@ -1,0 +1,578 @@
+//! The API's reading half, secrets and tokens.
+//!
+//! In: requests whose right was checked. Out: the shapes of INTERFACE.md. Never: a secret's value.
+
+use crate::what::What;
+use crate::{Caller, Problem, Server};
+use axum::Json;
+use axum::body::Body;
+use axum::extract::{Extension, Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{StatusCode, header};
+use serde::{Deserialize, Serialize};
+use slipway_change::rights::Right;
+use slipway_feedback::why as words;
+use slipway_model::fact::ChangeInfo;
+use slipway_model::view::{ChangeView, HistoryLine, PlanView, Status};
+use slipway_model::{ChangeId, CommitId, EnvironmentName, ItemId, Lane, ProjectName, RunId};
+
+type Answer<T> = Result<Json<T>, Problem>;
+
+/// Changes shown by default.
+const CHANGES: usize = 20;
+
+/// `/healthz`, `/readyz`.
+pub async fn healthy() -> &'static str {
+    "ok\n"
+}
+
+/// `/api/v1/whoami`.
+pub async fn whoami(Extension(caller): Extension<Caller>) -> Json<serde_json::Value> {
+    Json(serde_json::json!({ "name": caller.name, "rights": caller.rights, "project": caller.project }))
+}
+
+/// `POST /api/v1/login`.
+pub async fn login(State(server): State<Server>, Extension(caller): Extension<Caller>) -> Answer<serde_json::Value> {
+    let code = server.parts.auth.code(&caller, server.now()).map_err(Problem::broken)?;
+    Ok(Json(serde_json::json!({ "url": format!("{}/login?code={code}", server.parts.address) })))
+}
+
+/// `GET /api/v1/projects`.
+pub async fn projects(
+    State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
+) -> Answer<Vec<serde_json::Value>> {
+    let names = server.parts.git.projects().map_err(|error| Problem::broken(error.to_string()))?;
+    let visible = names
+        .iter()
+        .filter_map(|name| ProjectName::parse(name.as_str()).ok())
+        .filter(|name| caller.may("status", Some(name)));
+    Ok(Json(
+        visible
+            .map(|name| serde_json::json!({ "name": name, "git": format!("{}/git/{name}.git", server.parts.address) }))
+            .collect(),
+    ))
+}
+
+#[derive(Deserialize)]
+pub struct NewProject {
+    name: String,
+}
+
+/// `POST /api/v1/projects`.
+pub async fn make_project(State(server): State<Server>, Json(new): Json<NewProject>) -> Answer<serde_json::Value> {
+    let project = ProjectName::parse(&new.name).map_err(|error| Problem::bad(error.to_string()))?;
+    let name = slipway_git::ProjectName::parse(project.as_str()).map_err(|error| Problem::bad(error.to_string()))?;
+    if !server.parts.git.exists(&name) {
+        server.parts.git.create(&name).await.map_err(|error| Problem::broken(error.to_string()))?;
+    }
+    Ok(Json(serde_json::json!({ "name": project, "git": format!("{}/git/{project}.git", server.parts.address) })))
+}
+
+fn project(text: &str) -> Result<ProjectName, Problem> {
+    ProjectName::parse(text).map_err(|error| Problem::bad(error.to_string()))
+}
+
+impl Server {
+    fn must_exist(&self, project: &ProjectName) -> Result<(), Problem> {
+        let name =
+            slipway_git::ProjectName::parse(project.as_str()).map_err(|error| Problem::bad(error.to_string()))?;
+        if self.parts.git.exists(&name) {
+            return Ok(());
+        }
+        Err(Problem::not_found(format!("there is no project `{project}`"))
+            .hint(format!("git push {}/git/{project}.git main", self.parts.address)))
+    }
+}
+
+#[derive(Deserialize)]
+pub struct StatusQuery {
+    changes: Option<usize>,
+}
+
+/// `GET …/status`.
+pub async fn status(
+    State(server): State<Server>,
+    Path(name): Path<String>,
+    Query(query): Query<StatusQuery>,
+) -> Answer<Status> {
+    let project = project(&name)?;
+    server.must_exist(&project)?;
+    let url = server.parts.url.clone();
+    let changes = query.changes.unwrap_or(CHANGES);
+    let status = server.road().look(|projection| projection.status(&project, &*url, changes));
+    Ok(Json(status.unwrap_or(Status { project, needs_you: Vec::new(), changes: Vec::new(), environments: Vec::new() })))
+}
+
+/// `GET …/changes/{change}`: by the change's id, a commit, a branch.
+pub async fn change(State(server): State<Server>, Path((name, text)): Path<(String, String)>) -> Answer<ChangeView> {
+    let project = project(&name)?;
+    server.find_change(&project, &text).await.map(Json)
+}
+
+impl Server {
+    pub(crate) async fn find_change(&self, project: &ProjectName, text: &str) -> Result<ChangeView, Problem> {
+        let missing = || Problem::not_found(format!("`{text}` has no change in `{project}`"));
+        let id = match ChangeId::parse(text) {
+            Ok(id) if self.road().look(|projection| projection.change(project, &id).is_some()) => id,
+            _ => match self.what(project, text).await? {
+                What::Commit(_, Some(change)) | What::Item(change, _) => change,
+                What::Release(release) => release.origin.change.clone(),
+                What::Commit(..) | What::Service(_) => return Err(missing()),
+            },
+        };
+        if let Some(view) = self.road().look(|projection| projection.change(project, &id).cloned()) {
+            return Ok(view);
+        }
+        let facts = self
+            .road()
+            .stages()
+            .store
+            .of_change(project, &id)
+            .await
+            .map_err(|error| Problem::broken(error.to_string()))?;
+        let mut view: Option<ChangeView> = None;
+        for fact in &facts {
+            match (&fact.body, &mut view) {
+                (slipway_model::fact::Body::ChangeReceived(info), _) => {
+                    view = Some(slipway_feedback::change::received(info, fact.at))
+                }
+                (_, Some(view)) => slipway_feedback::change::apply(view, fact),
+                (_, None) => {}
+            }
+        }
+        view.ok_or_else(missing)
+    }
+}
+
+#[derive(Deserialize)]
+pub struct RevQuery {
+    rev: Option<String>,
+}
+
+/// `GET …/plan?rev=`: what would happen for a commit; the recorded plan when it has one.
+pub async fn plan(
+    State(server): State<Server>,
+    Path(name): Path<String>,
+    Query(query): Query<RevQuery>,
+) -> Answer<PlanView> {
+    let project = project(&name)?;
+    server.must_exist(&project)?;
+    let rev = query.rev.unwrap_or_else(|| "main".into());
+    let What::Commit(commit, _) = server.what(&project, &rev).await? else {
+        return Err(Problem::bad(format!("`{rev}` is not a commit")).hint("name a commit, branch or tag"));
+    };
+    let stages = server.road().stages();
+    let info = server.as_if_pushed(&project, &rev, &commit);
+    let plan = stages
+        .plans
+        .plan(&project, &info)
+        .await
+        .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "change", error.to_string()))?;
+    Ok(Json(slipway_feedback::change::plan_view(&plan)))
+}
+
+impl Server {
+    fn as_if_pushed(&self, project: &ProjectName, rev: &str, commit: &CommitId) -> ChangeInfo {
+        let branch = if rev == commit.as_str() || commit.as_str().starts_with(rev) { "main" } else { rev };
+        let reference = format!("refs/heads/{branch}");
+        ChangeInfo {
+            id: ChangeId::derive(project, "plan", &reference, "", commit.as_str()),
+            event: "push".into(),
+            production: matches!(branch, "main" | "master"),
+            branch: branch.to_owned(),
+            reference,
+            old: None,
+            commit: commit.clone(),
+            author: String::new(),
+            subject: String::new(),
+            pusher: String::new(),
+            skip: None,
+            fixes: Vec::new(),
+            reverts: Vec::new(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+pub struct HistoryQuery {
+    env: Option<String>,
+    service: Option<String>,
+    search: Option<String>,
+    limit: Option<usize>,
+}
+
+/// `GET …/history` with filter and search (R384).
+pub async fn history(
+    State(server): State<Server>,
+    Path(name): Path<String>,
+    Query(query): Query<HistoryQuery>,
+) -> Answer<Vec<HistoryLine>> {
+    let project = project(&name)?;
+    let lines = server
+        .road()
+        .look(|projection| projection.projects.get(&project).map(slipway_feedback::project::ProjectState::history));
+    let wanted = |line: &HistoryLine| {
+        let text = format!("{} {} {} {} {}", line.release, line.release_id, line.commit, line.by, line.reason);
+        query.env.as_ref().is_none_or(|env| line.lane.environment.as_str() == env)
+            && query.service.as_ref().is_none_or(|service| line.lane.service.as_str() == service)
+            && query.search.as_ref().is_none_or(|search| text.contains(search.as_str()))
+    };
+    let lines = lines.unwrap_or_default().into_iter().filter(wanted).take(query.limit.unwrap_or(50)).collect();
+    Ok(Json(lines))
+}
+
+#[derive(Deserialize)]
+pub struct WhyQuery {
+    what: String,
+    env: Option<String>,
+}
+
+/// `GET …/why?what=`.
+pub async fn why(
+    State(server): State<Server>,
+    Path(name): Path<String>,
+    Query(query): Query<WhyQuery>,
+) -> Answer<serde_json::Value> {
+    let project = project(&name)?;
+    let (lines, about) = match server.what(&project, &query.what).await? {
+        What::Commit(_, Some(id)) => {
+            let view = server.find_change(&project, id.as_str()).await?;
+            (words::change(&view), serde_json::to_value(&view).unwrap_or_default())
+        }
+        What::Commit(commit, None) => {
+            (vec![format!("{} was never pushed as the tip of a branch", commit.short())], serde_json::Value::Null)
+        }
+        What::Item(change, item) => server.why_item(&project, &change, &item).await?,
+        What::Release(release) => server.why_lanes(
+            &project,
+            |lane, to| lane.service == release.bundle.service && to == format!("r{}", release.number),
+            query.env.as_deref(),
+        ),
+        What::Service(service) => server.why_service(&project, &service, query.env.as_deref()),
+    };
+    Ok(Json(serde_json::json!({ "lines": lines, "about": about })))
+}
+
+impl Server {
+    async fn why_item(
+        &self,
+        project: &ProjectName,
+        change: &ChangeId,
+        item: &ItemId,
+    ) -> Result<(Vec<String>, serde_json::Value), Problem> {
+        let view = self.find_change(project, change.as_str()).await?;
+        let (mut lines, plans) = self.road().look(|projection| {
+            let state = projection.projects.get(project);
+            let plans: Vec<_> = state
+                .map(|state| {
+                    state
+                        .changes
+                        .iter()
+                        .filter_map(|change| state.plans.get(&change.id).cloned().map(|plan| (change.id.clone(), plan)))
+                        .collect()
+                })
+                .unwrap_or_default();
+            (Vec::new(), plans)
+        });
+        let at = plans.iter().position(|(id, _)| id == change);
+        let before = at.and_then(|at| at.checked_sub(1)).and_then(|at| plans.get(at)).map(|(_, plan)| plan);
+        if let Some(known) = at.and_then(|at| plans.get(at)).and_then(|(_, plan)| plan.item(item)) {
+            lines.extend(words::item(known, before));
+        }
+        let name = slipway_feedback::change::name_of(item);
+        let job = view.jobs.iter().find(|job| job.name == name);
+        lines.extend(job.map(words::job).unwrap_or_default());
+        Ok((lines, serde_json::to_value(job).unwrap_or_default()))
+    }
+
+    fn why_lanes(
+        &self,
+        project: &ProjectName,
+        wanted: impl Fn(&Lane, &str) -> bool,
+        env: Option<&str>,
+    ) -> (Vec<String>, serde_json::Value) {
+        let rollouts: Vec<_> = self.road().look(|projection| {
+            let Some(state) = projection.projects.get(project) else { return Vec::new() };
+            let of_changes = state.changes.iter().flat_map(|change| change.rollouts.clone());
+            let newest = state.lanes.values().filter_map(slipway_feedback::lane::LaneState::rollout);
+            let mut all: Vec<_> = of_changes.collect();
+            for rollout in newest {
+                if !all.iter().any(|known| known.id == rollout.id) {
+                    all.push(rollout);
+                }
+            }
+            all.retain(|rollout| {
+                let lane = Lane {
+                    project: project.clone(),
+                    environment: rollout.environment.clone(),
+                    service: rollout.service.clone(),
+                };
+                wanted(&lane, &rollout.to) && env.is_none_or(|env| rollout.environment.as_str() == env)
+            });
+            all
+        });
+        let mut lines: Vec<String> = rollouts.iter().flat_map(words::rollout).collect();
+        if lines.is_empty() {
+            lines.push("it was never rolled out".into());
+        }
+        (lines, serde_json::to_value(&rollouts).unwrap_or_default())
+    }
+
+    fn why_service(
+        &self,
+        project: &ProjectName,
+        service: &slipway_model::ServiceName,
+        env: Option<&str>,
+    ) -> (Vec<String>, serde_json::Value) {
+        let url = self.parts.url.clone();
+        let status = self.road().look(|projection| projection.status(project, &*url, 0));
+        let mut lines = Vec::new();
+        let mut about = Vec::new();
+        for environment in status.iter().flat_map(|status| &status.environments) {
+            if env.is_some_and(|env| environment.name.as_str() != env) {
+                continue;
+            }
+            for lane in environment.services.iter().filter(|lane| &lane.name == service) {
+                lines.push(format!("{} {}: {}", environment.name, lane.name, lane.phase));
+                lines.extend(lane.waiting.iter().map(|waiting| format!("  waits: {}", waiting.what)));
+                lines.extend(
+                    lane.instances.iter().filter(|i| !i.reason.is_empty()).map(|i| format!("  {}: {}", i.id, i.reason)),
+                );
+                lines.extend(lane.held.iter().map(|held| format!("  {} is held here", held.short())));
+                about.push(lane.clone());
+            }
+        }
+        let (more, _) = self.why_lanes(project, |lane, _| &lane.service == service, env);
+        lines.extend(more.into_iter().rev().take(20).rev());
+        (lines, serde_json::to_value(&about).unwrap_or_default())
+    }
+}
+
+#[derive(Deserialize)]
+pub struct LogsQuery {
+    what: String,
+    env: Option<String>,
+    #[serde(default)]
+    follow: bool,
+}
+
+/// `GET …/logs?what=`: lines as text, as they come when following.
+pub async fn logs(
+    State(server): State<Server>,
+    Path(name): Path<String>,
+    Query(query): Query<LogsQuery>,
+) -> Result<Response, Problem> {
+    let project = project(&name)?;
+    let lines = match server.what(&project, &query.what).await? {
+        What::Item(change, item) => {
+            let view = server.find_change(&project, change.as_str()).await?;
+            let name = slipway_feedback::change::name_of(&item);
+            let run = view
+                .jobs
+                .iter()
+                .find(|job| job.name == name)
+                .and_then(|job| RunId::parse(&job.id).ok())
+                .filter(|run| !run.as_str().starts_with("job:"));
+            let Some(run) = run else {
+                return Err(Problem::not_found(format!("job `{name}` did not run in this change"))
+                    .hint(format!("slipway why {name}")));
+            };
+            server.parts.logs.job(&project, &run, query.follow).await
+        }
+        What::Service(service) => server.service_log(&project, &service, None, &query).await?,
+        What::Release(release) => {
+            server.service_log(&project, &release.bundle.service.clone(), Some(&release.id), &query).await?
+        }
+        What::Commit(..) => {
+            return Err(
+                Problem::bad("a commit has no log of its own").hint("name a job (`api/test`) or a service (`api`)")
+            );
+        }
+    };
+    let lines = lines.map_err(Problem::broken)?;
+    let stream = futures::stream::unfold(lines, |mut lines| async move {
+        let line = lines.recv().await?;
+        Some((Ok::<Bytes, std::convert::Infallible>(Bytes::from(line + "\n")), lines))
+    });
+    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(stream)).into_response())
+}
+
+impl Server {
+    async fn service_log(
+        &self,
+        project: &ProjectName,
+        service: &slipway_model::ServiceName,
+        release: Option<&slipway_model::ReleaseId>,
+        query: &LogsQuery,
+    ) -> Result<Result<tokio::sync::mpsc::Receiver<String>, String>, Problem> {
+        let lanes: Vec<Lane> = self.road().look(|projection| {
+            let lanes = projection
+                .projects
+                .get(project)
+                .map(|state| state.lanes.values().map(|lane| lane.lane.clone()).collect());
+            let lanes: Vec<Lane> = lanes.unwrap_or_default();
+            lanes
+                .into_iter()
+                .filter(|lane| {
+                    &lane.service == service && query.env.as_ref().is_none_or(|env| lane.environment.as_str() == env)
+                })
+                .collect()
+        });
+        // Without an environment the last of the promotion order is meant: what users see.
+        let lane = lanes.iter().find(|lane| lane.environment.as_str() == "production").or(lanes.last());
+        let Some(lane) = lane else { return Err(Problem::not_found(format!("`{service}` runs nowhere"))) };
+        Ok(self.parts.logs.service(lane, release, query.follow).await)
+    }
+}
+
+/// `GET …/releases`.
+pub async fn releases(
+    State(server): State<Server>,
+    Path(name): Path<String>,
+) -> Answer<Vec<slipway_model::release::Release>> {
+    let project = project(&name)?;
+    let releases = server
+        .road()
+        .look(|projection| projection.projects.get(&project).map(|state| state.releases.values().cloned().collect()));
+    let mut releases: Vec<slipway_model::release::Release> = releases.unwrap_or_default();
+    releases.sort_by_key(|release| (release.bundle.service.clone(), release.number));
+    Ok(Json(releases))
+}
+
+#[derive(Deserialize)]
+pub struct SecretName {
+    name: String,
+    env: Option<String>,
+}
+
+#[derive(Serialize)]
+pub struct SecretLine {
+    key: String,
+    version: u64,
+    set: slipway_model::At,
+    by: String,
+}
+
+/// `GET …/secrets`: names and versions.
+pub async fn secrets(State(server): State<Server>, Path(name): Path<String>) -> Answer<Vec<SecretLine>> {
+    let listed = server.parts.secrets.list(&project(&name)?).await.map_err(Problem::broken)?;
+    Ok(Json(
+        listed
+            .into_iter()
+            .map(|(key, record)| SecretLine { key, version: record.version, set: record.set, by: record.by })
+            .collect(),
+    ))
+}
+
+fn environment(text: Option<&String>) -> Result<Option<EnvironmentName>, Problem> {
+    text.map(|env| EnvironmentName::parse(env).map_err(|error| Problem::bad(error.to_string()))).transpose()
+}
+
+/// `PUT …/secrets?name=&env=` with the value as body.
+pub async fn set_secret(
+    State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Query(secret): Query<SecretName>,
+    value: Bytes,
+) -> Answer<serde_json::Value> {
+    let project = project(&name)?;
+    let env = environment(secret.env.as_ref())?;
+    let good = !secret.name.is_empty()
+        && secret.name.len() <= 100
+        && secret.name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    if !good {
+        return Err(Problem::bad(format!("`{}` is no name of a secret", secret.name)).hint("use A-Z, 0-9 and _"));
+    }
+    let version = server
+        .parts
+        .secrets
+        .set(&project, env.as_ref(), &secret.name, &value, &caller.name, server.now())
+        .await
+        .map_err(Problem::broken)?;
+    server.audit(&project, &caller, "secret", &secret.name, env).await?;
+    Ok(Json(serde_json::json!({ "name": secret.name, "version": version })))
+}
+
+/// `DELETE …/secrets?name=&env=`.
+pub async fn remove_secret(
+    State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
+    Path(name): Path<String>,
+    Query(secret): Query<SecretName>,
+) -> Answer<serde_json::Value> {
+    let project = project(&name)?;
+    let env = environment(secret.env.as_ref())?;
+    if !server.parts.secrets.remove(&project, env.as_ref(), &secret.name).await.map_err(Problem::broken)? {
+        return Err(Problem::not_found(format!("there is no secret `{}`", secret.name)));
+    }
+    server.audit(&project, &caller, "secret", &secret.name, env).await?;
+    Ok(Json(serde_json::json!({ "name": secret.name })))
+}
+
+impl Server {
+    async fn audit(
+        &self,
+        project: &ProjectName,
+        caller: &Caller,
+        verb: &str,
+        what: &str,
+        environment: Option<EnvironmentName>,
+    ) -> Result<(), Problem> {
+        let command = crate::commands::bare(verb, what, environment);
+        self.road()
+            .give(project, &slipway_model::Actor(caller.name.clone()), None, command)
+            .await
+            .map_err(Problem::broken)
+    }
+}
+
+/// `GET /api/v1/tokens`.
+pub async fn tokens(State(server): State<Server>) -> Json<Vec<crate::TokenRecord>> {
+    Json(server.parts.auth.list())
+}
+
+#[derive(Deserialize)]
+pub struct NewToken {
+    name: String,
+    rights: Vec<Right>,
+    project: Option<ProjectName>,
+    days: Option<u64>,
+}
+
+/// `POST /api/v1/tokens`: the answer holds the token, once.
+pub async fn make_token(
+    State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
+    Json(new): Json<NewToken>,
+) -> Answer<serde_json::Value> {
+    if new.name.is_empty() || new.rights.is_empty() {
+        return Err(Problem::bad("a token needs a name and at least one right"));
+    }
+    if let Some(right) = new.rights.iter().find(|right| !caller.rights.contains(right)) {
+        return Err(Problem::new(
+            StatusCode::FORBIDDEN,
+            "right",
+            format!("`{}` cannot give the right {right:?}, which it does not have", caller.name),
+        ));
+    }
+    let made = server.parts.auth.make(&new.name, &new.rights, new.project, server.now(), new.days).await;
+    let (token, record) = made.map_err(Problem::broken)?;
+    server.audit(&crate::auth::system(), &caller, "token-add", &new.name, None).await?;
+    Ok(Json(serde_json::json!({ "token": token, "record": record })))
+}
+
+/// `DELETE /api/v1/tokens/{id}`.
+pub async fn remove_token(
+    State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
+    Path(id): Path<String>,
+) -> Answer<serde_json::Value> {
+    if !server.parts.auth.remove(&id).await.map_err(Problem::broken)? {
+        return Err(Problem::not_found(format!("there is no token `{id}`")).hint("slipway token ls"));
+    }
+    server.audit(&crate::auth::system(), &caller, "token-rm", &id, None).await?;
+    Ok(Json(serde_json::json!({ "id": id })))
+}

@@ -1,0 +1,102 @@
+//! The event log as server-sent events, resumable by number.
+//!
+//! In: `after=N` (or `Last-Event-ID`), `project`. Out: one event per fact, in order, without gaps. Never: drops one
+//! because the reader is slow; such a reader gets them from the journal.
+
+use crate::{Caller, Server};
+use axum::body::Body;
+use axum::extract::{Extension, Query, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use serde::Deserialize;
+use slipway_model::Fact;
+use slipway_model::view::Event;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::sync::Arc;
+use tokio::sync::broadcast;
+
+/// A silent stream says so now and then, so that a lost connection is noticed.
+const KEEP_ALIVE_MS: u64 = 15_000;
+const BATCH: usize = 500;
+
+#[derive(Deserialize)]
+pub struct EventsQuery {
+    after: Option<u64>,
+    project: Option<String>,
+}
+
+struct Stream {
+    server: Server,
+    caller: Caller,
+    project: Option<String>,
+    live: broadcast::Receiver<Arc<Fact>>,
+    ready: VecDeque<Arc<Fact>>,
+    n: u64,
+    caught_up: bool,
+}
+
+/// `GET /api/v1/events`.
+pub async fn events(
+    State(server): State<Server>,
+    Extension(caller): Extension<Caller>,
+    Query(query): Query<EventsQuery>,
+    headers: HeaderMap,
+) -> Response {
+    let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
+    let newest = server.road().look(|projection| projection.n);
+    let stream = Stream {
+        live: server.road().live(),
+        n: query.after.or(last).unwrap_or(newest),
+        project: query.project,
+        server,
+        caller,
+        ready: VecDeque::new(),
+        caught_up: false,
+    };
+    let body = futures::stream::unfold(stream, |mut stream| async move {
+        let text = stream.next().await?;
+        Some((Ok::<Bytes, Infallible>(Bytes::from(text)), stream))
+    });
+    let headers = [(header::CONTENT_TYPE, "text/event-stream"), (header::CACHE_CONTROL, "no-store")];
+    (headers, Body::from_stream(body)).into_response()
+}
+
+impl Stream {
+    async fn next(&mut self) -> Option<String> {
+        loop {
+            while let Some(fact) = self.ready.pop_front() {
+                if fact.n <= self.n {
+                    continue;
+                }
+                self.n = fact.n;
+                let wanted = self.project.as_ref().is_none_or(|project| fact.project.as_str() == project);
+                if wanted && self.caller.may("events", Some(&fact.project)) {
+                    let data = serde_json::to_string(&Event::from(&*fact)).unwrap_or_default();
+                    return Some(format!("id: {}\ndata: {data}\n\n", fact.n));
+                }
+            }
+            if !self.caught_up {
+                self.read_journal().await?;
+                continue;
+            }
+            let silence = self.server.road().stages().clock.sleep(KEEP_ALIVE_MS);
+            tokio::select! {
+                fact = self.live.recv() => match fact {
+                    Ok(fact) => self.ready.push_back(fact),
+                    Err(broadcast::error::RecvError::Lagged(_)) => self.caught_up = false,
+                    Err(broadcast::error::RecvError::Closed) => return None,
+                },
+                () = silence => return Some(": still here\n\n".into()),
+            }
+        }
+    }
+
+    async fn read_journal(&mut self) -> Option<()> {
+        let facts = self.server.road().stages().store.since(self.n, BATCH).await.ok()?;
+        self.caught_up = facts.len() < BATCH;
+        self.ready.extend(facts.into_iter().map(Arc::new));
+        Some(())
+    }
+}

@@ -1,0 +1,97 @@
+//! One address for everything that people and tools use: API, Git, registry, pages, events, metrics.
+//!
+//! In: HTTP requests with tokens, hook calls of pushes. Out: views, lines, commands to the road. Never: a decision
+//! about a change; an answer to somebody without the right that the table asks for.
+
+mod api;
+pub mod auth;
+mod commands;
+mod events;
+mod git;
+mod metrics;
+mod openapi;
+mod page;
+mod pages;
+mod problem;
+pub mod push;
+pub mod routes;
+pub mod secrets;
+mod what;
+
+pub use auth::{Auth, Caller, TokenRecord};
+pub use problem::Problem;
+pub use push::serve_hooks;
+pub use secrets::SealedSecrets;
+
+use slipway_change::Road;
+use slipway_model::{Lane, ReleaseId, RunId};
+use slipway_ports::Fut;
+use std::sync::Arc;
+use tokio::sync::mpsc;
+
+/// Lines of logs, wherever they are kept. The channel ends with the log (or never, when following).
+pub trait LogSource: Send + Sync {
+    /// The log of a job's run.
+    fn job(
+        &self,
+        project: &slipway_model::ProjectName,
+        run: &RunId,
+        follow: bool,
+    ) -> Fut<'_, Result<mpsc::Receiver<String>, String>>;
+    /// The log of a lane's instances, of one release or of all.
+    fn service(
+        &self,
+        lane: &Lane,
+        release: Option<&ReleaseId>,
+        follow: bool,
+    ) -> Fut<'_, Result<mpsc::Receiver<String>, String>>;
+}
+
+/// What the server is made of.
+pub struct Parts {
+    /// The road.
+    pub road: Road,
+    /// Git hosting.
+    pub git: slipway_git::Git,
+    /// Who may do what.
+    pub auth: Arc<Auth>,
+    /// Secrets.
+    pub secrets: Arc<SealedSecrets>,
+    /// Logs.
+    pub logs: Arc<dyn LogSource>,
+    /// The registry's routes, mounted as they are.
+    pub registry: axum::Router,
+    /// A lane's address for people.
+    pub url: Arc<dyn Fn(&Lane) -> String + Send + Sync>,
+    /// This server's own address, `http://127.0.0.1:8400`.
+    pub address: String,
+    /// Host names it answers to, beside loopback ones.
+    pub hosts: Vec<String>,
+}
+
+/// The server. Cloning shares it.
+#[derive(Clone)]
+pub struct Server {
+    pub(crate) parts: Arc<Parts>,
+}
+
+impl Server {
+    /// A server over these parts.
+    #[must_use]
+    pub fn new(parts: Parts) -> Server {
+        Server { parts: Arc::new(parts) }
+    }
+
+    /// All its routes.
+    pub fn router(&self) -> axum::Router {
+        routes::router(self)
+    }
+
+    pub(crate) fn road(&self) -> &Road {
+        &self.parts.road
+    }
+
+    pub(crate) fn now(&self) -> slipway_model::At {
+        self.parts.road.stages().clock.now()
+    }
+}
