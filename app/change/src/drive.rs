@@ -239,6 +239,8 @@ impl Road {
 
     /// Everything that was under way: facts not handed out, intents not acknowledged, rollouts that wait.
     async fn recover(&self, done: u64) -> Result<u64, StoreError> {
+        // Read before anything is handed out: what begins from here on is performed by whoever begins it.
+        let intents = self.inner.stages.store.open_intents().await?;
         let mut read = 0;
         loop {
             let facts = self.inner.stages.store.since(read, BATCH).await?;
@@ -251,7 +253,7 @@ impl Road {
                 self.project(fact);
             }
         }
-        for intent in self.inner.stages.store.open_intents().await? {
+        for intent in intents {
             self.perform(intent);
         }
         for lane in self.lanes() {

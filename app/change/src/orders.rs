@@ -11,7 +11,7 @@ use slipway_model::instance::LaneSeen;
 use slipway_model::plan::{Item, ItemSpec};
 use slipway_model::release::Release;
 use slipway_model::verdict::Verdict;
-use slipway_model::{ChangeId, ItemId, Lane, NewFact, ProjectName, ReleaseId};
+use slipway_model::{ChangeId, ItemId, Lane, NewFact, ProjectName, ReleaseId, RolloutId};
 use slipway_plan::advance::ended;
 use slipway_plan::{ChangeRecord, advance};
 use slipway_ports::Append;
@@ -45,10 +45,12 @@ impl Road {
                 self.inner.timers.set(lane, Purpose::Rollout, wake);
                 Ok(())
             }
-            Order::Judge(lane, step) => self.judge(lane, *step).await,
-            Order::Verdict(lane, step, verdict) => self.deliver(lane, verdict_event(*step, verdict)).await,
+            Order::Judge(lane, rollout, step) => self.judge(lane, rollout, *step).await,
+            Order::Verdict(lane, rollout, step, verdict) => {
+                self.deliver_to(lane, rollout, verdict_event(*step, verdict)).await
+            }
             Order::Capture(moved) => self.capture(moved).await,
-            Order::Captured(lane) => self.deliver(lane, Event::Captured).await,
+            Order::Captured(lane, rollout) => self.deliver_to(lane, rollout, Event::Captured).await,
             Order::StopJudging(moved) => {
                 stages.verify.stop(&moved.head.lane, &moved.head.id);
                 self.inner.timers.set(&moved.head.lane, Purpose::Judge, None);
@@ -182,13 +184,21 @@ impl Road {
         Ok(())
     }
 
-    async fn judge(&self, lane: &Lane, step: u32) -> Outcome {
+    // A fact that is handed out again after a crash may be about a rollout that ended meanwhile.
+    async fn deliver_to(&self, lane: &Lane, rollout: &RolloutId, event: Event) -> Outcome {
         let record = self.stages().rollouts.record(lane).await.map_err(said)?;
-        let Some(state) =
-            record.state.filter(|state| state.step == step && !state.phase.is_final() && !state.phase.is_return())
-        else {
-            return Ok(());
+        if record.state.is_some_and(|state| &state.head.id == rollout) {
+            return self.deliver(lane, event).await;
+        }
+        Ok(())
+    }
+
+    async fn judge(&self, lane: &Lane, rollout: &RolloutId, step: u32) -> Outcome {
+        let record = self.stages().rollouts.record(lane).await.map_err(said)?;
+        let is_meant = |state: &slipway_rollout::State| {
+            &state.head.id == rollout && state.step == step && !state.phase.is_final() && !state.phase.is_return()
         };
+        let Some(state) = record.state.filter(is_meant) else { return Ok(()) };
         let Some(release) = self.release(lane, &state.head.to.id).await? else { return Ok(()) };
         let moved = RolloutMoved {
             head: state.head.clone(),

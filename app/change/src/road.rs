@@ -17,7 +17,7 @@ use slipway_model::fact::{Body, Candidate, ChangeInfo, Command, Fact, Gate, Roll
 use slipway_model::release::Release;
 use slipway_model::rollout::Phase;
 use slipway_model::verdict::Verdict;
-use slipway_model::{ChangeId, Lane, ProjectName};
+use slipway_model::{ChangeId, Lane, ProjectName, RolloutId};
 
 /// What a stage is to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,13 +35,13 @@ pub enum Order {
     /// `rollout`: begin what is pending in a lane, if its turn has come.
     Begin(Lane),
     /// `verify`: judge a step of a lane's rollout.
-    Judge(Lane, u32),
-    /// `rollout`: a verdict was given.
-    Verdict(Lane, u32, Box<Verdict>),
+    Judge(Lane, RolloutId, u32),
+    /// `rollout`: a verdict on a step of this rollout was given.
+    Verdict(Lane, RolloutId, u32, Box<Verdict>),
     /// `verify`: keep the evidence of a rollout that failed.
     Capture(Box<RolloutMoved>),
-    /// `rollout`: the evidence is kept.
-    Captured(Lane),
+    /// `rollout`: the evidence of this rollout is kept.
+    Captured(Lane, RolloutId),
     /// `verify`: nothing is judged in this lane any more.
     StopJudging(Box<RolloutMoved>),
     /// A person's command, handed to the stage it is for.
@@ -70,9 +70,11 @@ pub fn next(fact: &Fact) -> Vec<Order> {
         }
         Body::ReleaseGated { gate: Gate::Wait { .. }, .. } => settle().collect(),
         Body::RolloutPhase(moved) => [rollout(moved), settle().collect()].concat(),
-        Body::VerdictWanted { lane, step, .. } => vec![Order::Judge(lane.clone(), *step)],
-        Body::VerdictGiven { lane, step, verdict, .. } => vec![Order::Verdict(lane.clone(), *step, verdict.clone())],
-        Body::EvidenceKept { lane, .. } => vec![Order::Captured(lane.clone())],
+        Body::VerdictWanted { lane, rollout, step } => vec![Order::Judge(lane.clone(), rollout.clone(), *step)],
+        Body::VerdictGiven { lane, rollout, step, verdict } => {
+            vec![Order::Verdict(lane.clone(), rollout.clone(), *step, verdict.clone())]
+        }
+        Body::EvidenceKept { lane, rollout, .. } => vec![Order::Captured(lane.clone(), rollout.clone())],
         Body::HoldReleased { lane, .. } => vec![Order::Gate(lane.clone())],
         Body::CommandGiven(command) => vec![Order::Obey(Box::new(command.clone()))],
         Body::ChangeEnded { .. }
@@ -93,7 +95,9 @@ fn rollout(moved: &RolloutMoved) -> Vec<Order> {
         Phase::Capturing => vec![Order::StopJudging(Box::new(moved.clone())), Order::Capture(Box::new(moved.clone()))],
         Phase::Returning => vec![Order::StopJudging(Box::new(moved.clone()))],
         Phase::Baking => vec![Order::Begin(lane.clone())],
-        Phase::Succeeded | Phase::RolledBack | Phase::NeedsHuman | Phase::Dropped => over(),
+        // Who was let in before this commit was held is asked again.
+        Phase::RolledBack | Phase::NeedsHuman => [vec![Order::Gate(lane.clone())], over()].concat(),
+        Phase::Succeeded | Phase::Dropped => over(),
         Phase::Queued
         | Phase::Gated
         | Phase::Prepared
@@ -129,9 +133,9 @@ pub fn aggregate(project: &ProjectName, order: &Order) -> Aggregate {
         Order::Gate(lane)
         | Order::GateOthers(lane)
         | Order::Begin(lane)
-        | Order::Judge(lane, _)
+        | Order::Judge(lane, ..)
         | Order::Verdict(lane, ..)
-        | Order::Captured(lane) => Aggregate::Lane(lane.clone()),
+        | Order::Captured(lane, _) => Aggregate::Lane(lane.clone()),
         Order::Capture(moved) | Order::StopJudging(moved) => Aggregate::Lane(moved.head.lane.clone()),
         Order::Obey(_) => Aggregate::Commands(project.clone()),
     }

@@ -22,6 +22,7 @@ const PAUSE_REFUSED: Duration = Duration::from_secs(10);
 const STOOD_WELL: Duration = Duration::from_secs(2);
 
 /// Looks for the control plane.
+#[derive(Debug)]
 pub struct Dialler {
     path: PathBuf,
     hello: Hello,

@@ -57,13 +57,7 @@ impl Hello {
     /// This process, with the versions of this build.
     #[must_use]
     pub fn new(kind: Kind, name: impl Into<String>) -> Hello {
-        Hello {
-            version_min: VERSION_MIN,
-            version_max: VERSION_MAX,
-            kind,
-            name: name.into(),
-            pid: std::process::id(),
-        }
+        Hello { version_min: VERSION_MIN, version_max: VERSION_MAX, kind, name: name.into(), pid: std::process::id() }
     }
 
     /// How it is called in messages.

@@ -18,6 +18,7 @@ const GREETINGS_MAX: usize = 64;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// A bound socket. Dropping it removes the socket's file; connections go on.
+#[derive(Debug)]
 pub struct Links {
     listener: UnixListener,
     path: PathBuf,

@@ -51,6 +51,7 @@ struct Shared {
 }
 
 /// What the other side asks and says. Ends with the connection.
+#[derive(Debug)]
 pub struct Inbox {
     messages: mpsc::Receiver<Incoming>,
 }

@@ -190,7 +190,8 @@ async fn a_frame_above_the_limit_ends_the_link() {
     let (links, _dialled, _accepted) = pair(&scratch).await;
     let mut links = links;
     let greet = async {
-        let mut stream = tokio::net::UnixStream::connect(crate::listen::reach(&scratch.socket()).unwrap().path).await.unwrap();
+        let mut stream =
+            tokio::net::UnixStream::connect(crate::listen::reach(&scratch.socket()).unwrap().path).await.unwrap();
         crate::greeting::greet(&mut stream, &Hello::new(Kind::Node, "x")).await.unwrap();
         stream
     };

@@ -8,8 +8,15 @@ use crate::life::{Begin, last_line};
 use crate::meta::Meta;
 use crate::start::whole;
 use crate::traffic::now;
+use rustix::fs::{FlockOperation, flock};
 use slipway_sandbox::{Attached, attach};
+use std::fs::File;
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// What a shim gives itself to start.
+const START_LIMIT: Duration = Duration::from_secs(35);
+const START_PAUSE: Duration = Duration::from_millis(5);
 
 /// An instance that was there before.
 pub(crate) struct Found {
@@ -34,6 +41,7 @@ fn begin(meta: &Meta, data: &Path) -> Begin {
         // Written down, but its process was not started yet; or it waited to be started again.
         return Begin::Fresh;
     }
+    await_start(&folder);
     match attach(&folder) {
         Ok(Attached::Running(shim)) => Begin::Adopted(Box::new(shim)),
         Ok(Attached::Ended(record)) => {
@@ -46,6 +54,20 @@ fn begin(meta: &Meta, data: &Path) -> Begin {
         }
         Err(error) => Begin::Died(None, format!("it could not be found again: {}", whole(&error))),
     }
+}
+
+/// A shim that the former node was just starting can be spoken to in a moment: it holds a lock on its folder already,
+/// but has no socket yet.
+fn await_start(folder: &Path) {
+    let until = Instant::now() + START_LIMIT;
+    while Instant::now() < until && !folder.join("sock").exists() && is_locked(folder) {
+        std::thread::park_timeout(START_PAUSE);
+    }
+}
+
+fn is_locked(folder: &Path) -> bool {
+    let Ok(folder) = File::open(folder) else { return false };
+    flock(&folder, FlockOperation::NonBlockingLockShared).is_err()
 }
 
 /// A folder without a readable note: what may run in it cannot be told apart from a leak, so it ends.

@@ -72,7 +72,7 @@ pub(crate) struct Plan {
     pub(crate) start: Vec<(usize, u32)>,
 }
 
-/// One slot per release, one weight per release: a wish may name a release twice when it moves to itself.
+/// One slot per release, one weight per release, each host once: a wish may name a release twice when it moves to itself.
 pub(crate) fn normalise(mut wish: LaneWish) -> LaneWish {
     let mut slots: Vec<Slot> = Vec::new();
     for slot in wish.slots {
@@ -91,6 +91,11 @@ pub(crate) fn normalise(mut wish: LaneWish) -> LaneWish {
             None => weights.push((release, weight)),
         }
     }
+    for host in &mut wish.hosts {
+        host.make_ascii_lowercase();
+    }
+    wish.hosts.sort();
+    wish.hosts.dedup();
     wish.slots = slots;
     wish.weights = weights;
     wish
@@ -101,6 +106,13 @@ pub(crate) fn refuse(wish: &LaneWish) -> Option<String> {
     let asked: u64 = wish.slots.iter().map(|s| u64::from(s.serving) + u64::from(s.retiring)).sum();
     if asked > u64::from(INSTANCES_MAX) {
         return Some(format!("`{}` asks for {asked} instances; a lane may have {INSTANCES_MAX}", wish.lane));
+    }
+    let host_ok = |host: &str| {
+        let letters = host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'));
+        (1..=253).contains(&host.len()) && letters
+    };
+    if let Some(bad) = wish.hosts.iter().find(|host| !host_ok(host)) {
+        return Some(format!("`{bad}` of `{}` is not a host name", wish.lane));
     }
     let unportable = wish.slots.iter().find(|slot| slot.spec.port == 0);
     unportable.map(|slot| format!("release `{}` of `{}` has no port", slot.release, wish.lane))
@@ -155,7 +167,10 @@ pub(crate) fn effective_weights(wish: &LaneWish, have: &[Have]) -> Vec<(ReleaseI
         _ => 0,
     };
     let can = |release: &ReleaseId| ready.contains_key(release);
-    wish.weights.iter().map(|(release, weight)| (release.clone(), if can(release) { scaled(*weight) } else { 0 })).collect()
+    wish.weights
+        .iter()
+        .map(|(release, weight)| (release.clone(), if can(release) { scaled(*weight) } else { 0 }))
+        .collect()
 }
 
 /// Whether traffic goes where the wish says: nowhere if it says so, else at least one of its releases takes it.
@@ -232,7 +247,10 @@ mod tests {
     }
 
     fn shown(plan: &Plan) -> String {
-        let roles = plan.roles.iter().map(|(id, role)| format!("{id} {}", if *role == Role::Serving { "serves" } else { "retires" }));
+        let roles = plan
+            .roles
+            .iter()
+            .map(|(id, role)| format!("{id} {}", if *role == Role::Serving { "serves" } else { "retires" }));
         let stops = plan.stop.iter().map(|id| format!("{id} stops"));
         let starts = plan.start.iter().map(|(slot, n)| format!("start {n} of slot {slot}"));
         roles.chain(stops).chain(starts).collect::<Vec<_>>().join(", ")

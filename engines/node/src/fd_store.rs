@@ -7,6 +7,7 @@
 //! A caller connects, sends one packet, gets its answer and closes; `watch` alone stays open, so that a node notices
 //! when `up` is a new one and puts everything again.
 
+use crate::wake;
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
     SendFlags, Shutdown, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, recvmsg, sendmsg,
@@ -243,7 +244,7 @@ impl Keeper {
     fn open_watch(&self) -> Option<AsyncFd<OwnedFd>> {
         let connection = self.connect().ok()?;
         send(connection.as_fd(), &Ask::Watch, None).ok()?;
-        let connection = AsyncFd::new(connection).ok()?;
+        let connection = wake::on(connection).ok()?;
         let put: Vec<(String, OwnedFd)> = {
             let put = self.put.lock().unwrap_or_else(PoisonError::into_inner);
             put.iter().filter_map(|(name, fd)| Some((name.clone(), fd.try_clone().ok()?))).collect()

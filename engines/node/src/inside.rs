@@ -3,10 +3,12 @@
 //! In: an instance's id. Out: a connected socket that its shim opened inside. Never blocks a thread: one socket to
 //! each shim, answers matched by number.
 
+use crate::wake;
 use futures::future::BoxFuture;
 use slipway_sandbox::{SandboxError, Shim};
 use std::collections::HashMap;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
@@ -62,7 +64,9 @@ pub(crate) struct Door {
 }
 
 struct Socket {
-    connector: AsyncFd<slipway_sandbox::Connector>,
+    connector: slipway_sandbox::Connector,
+    /// The same socket, for the reactor.
+    ready: AsyncFd<OwnedFd>,
     waiting: Mutex<Option<Answers>>,
 }
 
@@ -70,8 +74,9 @@ impl Door {
     /// Must be called within a tokio runtime.
     pub(crate) fn of(shim: &Shim, port: u16) -> Result<Arc<Door>, SandboxError> {
         let failed = |source| SandboxError::Io { what: format!("connection to the shim of `{}`", shim.id()), source };
-        let connector = AsyncFd::new(shim.connector()?).map_err(failed)?;
-        let socket = Arc::new(Socket { connector, waiting: Mutex::new(Some(HashMap::new())) });
+        let connector = shim.connector()?;
+        let ready = connector.as_fd().try_clone_to_owned().and_then(wake::on).map_err(failed)?;
+        let socket = Arc::new(Socket { connector, ready, waiting: Mutex::new(Some(HashMap::new())) });
         let reader = tokio::spawn(read_answers(Arc::clone(&socket)));
         Ok(Arc::new(Door { socket, port, numbers: AtomicU64::new(1), reader }))
     }
@@ -95,10 +100,10 @@ impl Door {
     /// Sends the request, waiting while the socket to the shim is full.
     async fn request(&self, number: u64) -> io::Result<()> {
         loop {
-            match self.socket.connector.get_ref().request(number, self.port, CONNECT_LIMIT) {
+            match self.socket.connector.request(number, self.port, CONNECT_LIMIT) {
                 Ok(()) => return Ok(()),
                 Err(SandboxError::Io { source, .. }) if source.kind() == io::ErrorKind::WouldBlock => {
-                    self.socket.connector.writable().await?.clear_ready();
+                    self.socket.ready.writable().await?.clear_ready();
                 }
                 Err(error) => {
                     if let Some(waiting) = &mut *self.socket.waiting() {
@@ -128,9 +133,9 @@ fn gone() -> io::Error {
 }
 
 async fn read_answers(socket: Arc<Socket>) {
-    'shim: while let Ok(mut ready) = socket.connector.readable().await {
+    'shim: while let Ok(mut ready) = socket.ready.readable().await {
         loop {
-            match socket.connector.get_ref().try_answer() {
+            match socket.connector.try_answer() {
                 Ok(Some((number, stream))) => {
                     let waiting = socket.waiting().as_mut().and_then(|waiting| waiting.remove(&number));
                     // Nobody waits any more: the stream is closed.
@@ -142,7 +147,7 @@ async fn read_answers(socket: Arc<Socket>) {
         }
         ready.clear_ready();
         // What came between the last look and the clearing would not be announced again.
-        while let Ok(Some((number, stream))) = socket.connector.get_ref().try_answer() {
+        while let Ok(Some((number, stream))) = socket.connector.try_answer() {
             let waiting = socket.waiting().as_mut().and_then(|waiting| waiting.remove(&number));
             let _ = waiting.map(|waiting| waiting.send(stream));
         }

@@ -38,6 +38,7 @@ mod supervisor;
 mod table;
 mod traffic;
 mod uplink;
+mod wake;
 
 pub use client::NodeClient;
 pub use client_logs::LogStream;

@@ -256,8 +256,7 @@ impl Life {
     /// It did not become ready in time and says nothing better: a new process may.
     async fn hung(&mut self, process: &Process, why: String) -> End {
         let why = if why.is_empty() { "it was not ready in time".to_owned() } else { why };
-        // Its supervisor withdraws it at this tale, should it still be routed.
-        self.tell(Tale::Unready(why.clone())).await;
+        self.tell(Tale::Reason(why.clone())).await;
         stop::stop(&self.meta, &self.spec, process).await;
         let exit = process.record().await.ok().map(|record| explain::ended(&record, &self.spec).0);
         End::Fell(exit, why)

@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::OwnedFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 /// A taken port gives way to one of so many next ones, then to any free one.
 const NEXT_PORTS: u16 = 100;
@@ -195,7 +195,7 @@ impl LanePort {
     }
 }
 
-fn kept_ports(file: &PathBuf) -> Result<Vec<u16>, NodeError> {
+fn kept_ports(file: &Path) -> Result<Vec<u16>, NodeError> {
     let bytes = read_if_there(file).map_err(|e| NodeError::io(format!("reading of `{}`", file.display()), e))?;
     // An unreadable list costs a changed port, not a node.
     Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())

@@ -5,12 +5,12 @@
 
 use crate::protocol::{LogLine, LogsWanted, Say};
 use crate::runs::{Bell, Run, runs};
+use crate::wake;
 use slipway_link::Peer;
 use slipway_model::{At, Lane, ReleaseId};
 use slipway_sandbox::{Follow, LogLine as Raw, Stream, read_log_from};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -125,7 +125,7 @@ fn choose(mut lines: Vec<LogLine>, wanted: &LogsWanted) -> Vec<LogLine> {
 async fn follow(run: Run, position: u64, pages: mpsc::Sender<Vec<LogLine>>) {
     let mut follow = Follow::of(&run.folder, position);
     let wake = follow.wake_fd().and_then(|fd| fd.try_clone_to_owned().ok());
-    let wake = wake.and_then(|fd| AsyncFd::new(fd).ok());
+    let wake = wake.and_then(|fd| wake::on(fd).ok());
     loop {
         let ended = follow.is_ended();
         let Ok(chunk) = follow.take() else { return };

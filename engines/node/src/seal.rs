@@ -43,7 +43,8 @@ impl Sealer {
         let mut nonce = [0_u8; NONCE_BYTES];
         getrandom::fill(&mut nonce).map_err(|e| format!("no randomness: {e}"))?;
         let payload = Payload { msg: plain, aad: name.as_bytes() };
-        let text = self.cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| format!("`{name}` cannot be sealed"))?;
+        let text =
+            self.cipher.encrypt(&XNonce::from(nonce), payload).map_err(|_| format!("`{name}` cannot be sealed"))?;
         Ok([&nonce[..], &text].concat())
     }
 

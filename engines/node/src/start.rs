@@ -59,7 +59,8 @@ fn sandbox(meta: &Meta, spec: &InstanceSpec, image: &Unpacked, data: &Path, log_
     if let Some(processes) = spec.resources.processes {
         sandbox.limits.processes = u32::try_from(processes).unwrap_or(u32::MAX);
     }
-    let secrets = spec.secrets.iter().map(|(name, secret)| Secret { name: name.clone(), bytes: SecretBytes(secret.0.clone()) });
+    let secrets =
+        spec.secrets.iter().map(|(name, secret)| Secret { name: name.clone(), bytes: SecretBytes(secret.0.clone()) });
     sandbox.secrets = secrets.collect();
     sandbox.steps = vec![Step {
         name: meta.lane.service.to_string(),

@@ -5,6 +5,7 @@
 
 use crate::life::Common;
 use crate::meta::Meta;
+use crate::wake;
 use slipway_model::instance::InstanceSpec;
 use slipway_sandbox::{Command, ExitRecord, SandboxError, Shim};
 use std::os::fd::OwnedFd;
@@ -27,7 +28,7 @@ impl Process {
     /// Must be called within a tokio runtime.
     pub(crate) fn of(shim: Shim) -> Result<Process, SandboxError> {
         let failed = |source| SandboxError::Io { what: format!("wait for the end of `{}`", shim.id()), source };
-        let ended = AsyncFd::new(shim.ended_fd()?).map_err(failed)?;
+        let ended = wake::on(shim.ended_fd()?).map_err(failed)?;
         Ok(Process { shim: Arc::new(shim), ended })
     }
 

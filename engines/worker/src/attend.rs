@@ -6,13 +6,12 @@ use crate::error::WorkerError;
 use crate::folder::Ending;
 use crate::job::Job;
 use crate::prepare::KILL_GRACE_MS;
+use crate::readable::Readable;
 use slipway_sandbox::{SandboxError, Shim};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 /// From the wish to the end: the grace, then what the kernel may take to end everything.
 const END_LIMIT: Duration = Duration::from_secs(60);
@@ -22,17 +21,18 @@ const END_LIMIT: Duration = Duration::from_secs(60);
 /// # Errors
 /// When its shim cannot be asked, or nothing ends it.
 pub(crate) async fn attend(job: &Job, shim: &Arc<Shim>, left: Duration) -> Result<(), WorkerError> {
-    let failed = |source| WorkerError::Sandbox { what: format!("the sandbox of `{}` cannot be attended", job.run), source };
+    let failed =
+        |source| WorkerError::Sandbox { what: format!("the sandbox of `{}` cannot be attended", job.run), source };
     let ended: OwnedFd = match shim.ended_fd() {
         Ok(ended) => ended,
         Err(SandboxError::Gone { .. }) => return Ok(()),
         Err(error) => return Err(failed(error)),
     };
     let unwatched = |source: io::Error| WorkerError::File { action: "watch", path: shim.dir().to_owned(), source };
-    let ended = AsyncFd::with_interest(ended, Interest::READABLE).map_err(unwatched)?;
+    let ended = Readable::of(ended).map_err(unwatched)?;
     let ending = tokio::select! {
         biased;
-        readable = ended.readable() => return readable.map(drop).map_err(unwatched),
+        readable = ended.wait() => return readable.map_err(unwatched),
         ending = job.wanted_ended() => ending,
         () = tokio::time::sleep(left) => Ending::TimedOut,
     };
@@ -46,8 +46,8 @@ pub(crate) async fn attend(job: &Job, shim: &Arc<Shim>, left: Duration) -> Resul
         Ok(Err(error)) => return Err(failed(error)),
         Err(_) => return Err(WorkerError::Unable("the worker is stopping".into())),
     }
-    match tokio::time::timeout(END_LIMIT, ended.readable()).await {
-        Ok(readable) => readable.map(drop).map_err(unwatched),
+    match tokio::time::timeout(END_LIMIT, ended.wait()).await {
+        Ok(readable) => readable.map_err(unwatched),
         Err(_) => Err(WorkerError::Unable(format!("the sandbox of `{}` did not end within {END_LIMIT:?}", job.run))),
     }
 }

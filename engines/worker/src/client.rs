@@ -45,8 +45,6 @@ struct Held {
     trees: HashMap<RunId, Arc<TreeLease>>,
     /// Runs that shall end, also those that the worker does not know yet.
     cancelled: HashSet<RunId>,
-    /// Runs that `run` is waiting for here.
-    joined: HashSet<RunId>,
 }
 
 impl WorkerClient {
@@ -60,10 +58,16 @@ impl WorkerClient {
     ///
     /// # Errors
     /// When no worker is connected, or it cannot read the log.
-    pub async fn log(&self, project: &ProjectName, run: &RunId, from: u64, wait: Duration) -> Result<LogPage, RunnerError> {
+    pub async fn log(
+        &self,
+        project: &ProjectName,
+        run: &RunId,
+        from: u64,
+        wait: Duration,
+    ) -> Result<LogPage, RunnerError> {
         let limit_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
         let ask = Ask::Log { project: project.clone(), run: run.clone(), from, limit_ms };
-        match self.shared.line.ask(ask, wait + ANSWER_LIMIT).await {
+        match self.ask_within(ask, wait + ANSWER_LIMIT, wait + ANSWER_LIMIT).await {
             Ok(Answer::Log(page)) => Ok(page),
             Ok(answer) => Err(unexpected(answer)),
             Err(error) => Err(RunnerError { what: format!("the log of `{run}` cannot be read now: {error}") }),
@@ -124,13 +128,18 @@ impl WorkerClient {
         self.take_over().await;
         let run = request.run.clone();
         match self.ask(Ask::Wait { run: run.clone(), limit_ms: 0 }).await? {
+            Answer::Unknown if self.is_cancelled(&run) => {
+                return Ok(unstarted(Judged::unstarted(&Ending::Cancelled)));
+            }
             Answer::Unknown => self.start(&request).await?,
             Answer::Waiting | Answer::Runs => {}
             Answer::Ended { outcome } => return Ok(*outcome),
-            answer @ (Answer::Running { .. } | Answer::Log(_) | Answer::Failed { .. }) => return Err(unexpected(answer)),
+            answer @ (Answer::Running { .. } | Answer::Log(_) | Answer::Failed { .. }) => {
+                return Err(unexpected(answer));
+            }
         }
         loop {
-            if self.held().cancelled.contains(&run) {
+            if self.is_cancelled(&run) {
                 self.ask(Ask::Cancel { run: run.clone() }).await?;
             }
             match self.outcome(&run).await? {
@@ -162,9 +171,10 @@ impl WorkerClient {
         }
         let leased = self.shared.trees.lease(&request.project, &request.commit).await;
         let lease = leased.map_err(|what| RunnerError { what })?;
-        let path = lease.path.clone();
-        self.held().trees.insert(request.run.clone(), Arc::new(lease));
-        Ok(path)
+        // Someone else may have asked for the same run meanwhile: one folder for both.
+        let mut held = self.held();
+        let lease = held.trees.entry(request.run.clone()).or_insert_with(|| Arc::new(lease));
+        Ok(lease.path.clone())
     }
 
     /// Waits for the end; `None` when the worker knows no such run.
@@ -185,22 +195,33 @@ impl WorkerClient {
     async fn ask(&self, ask: Ask) -> Result<Answer, RunnerError> {
         let waits_ms = if let Ask::Wait { limit_ms, .. } = &ask { *limit_ms } else { 0 };
         let limit = ANSWER_LIMIT + Duration::from_millis(waits_ms);
-        let until = tokio::time::Instant::now() + WORKER_LIMIT;
+        self.ask_within(ask, limit, WORKER_LIMIT).await.map_err(|error| match error {
+            LineError::Gone => {
+                let minutes = WORKER_LIMIT.as_secs() / 60;
+                let what =
+                    format!("no worker has been connected for {minutes} min; start one with `slipway worker start`");
+                RunnerError { what }
+            }
+            LineError::Broken(what) => RunnerError { what },
+        })
+    }
+
+    /// Asks again while connections break: `limit` for one answer, `patience` for all.
+    async fn ask_within(&self, ask: Ask, limit: Duration, patience: Duration) -> Result<Answer, LineError> {
+        let until = tokio::time::Instant::now() + patience;
         loop {
             match self.shared.line.ask(ask.clone(), limit).await {
-                Ok(answer) => return Ok(answer),
                 Err(LineError::Gone) if tokio::time::Instant::now() < until => {
                     // The line waits by itself where nobody is connected; this is for one that breaks at once.
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
-                Err(LineError::Gone) => {
-                    let minutes = WORKER_LIMIT.as_secs() / 60;
-                    let what = format!("no worker has been connected for {minutes} min; start one with `slipway worker start`");
-                    return Err(RunnerError { what });
-                }
-                Err(error @ LineError::Broken(_)) => return Err(RunnerError { what: error.to_string() }),
+                answer => return answer,
             }
         }
+    }
+
+    fn is_cancelled(&self, run: &RunId) -> bool {
+        self.held().cancelled.contains(run)
     }
 
     fn let_go(&self, run: &RunId) {
@@ -218,14 +239,8 @@ impl Runner for WorkerClient {
     fn run(&self, request: RunRequest) -> Fut<'_, Result<JobOutcome, RunnerError>> {
         Box::pin(async move {
             let run = request.run.clone();
-            if self.held().cancelled.contains(&run) {
-                self.let_go(&run);
-                return Ok(unstarted(Judged::unstarted(&Ending::Cancelled)));
-            }
-            self.held().joined.insert(run.clone());
-            // Also when the caller loses interest: the worker's end of the run is then awaited by whoever joins it.
             let outcome = self.carry_out(request).await;
-            self.held().joined.remove(&run);
+            // Without an outcome a job may still be using its folder.
             if outcome.is_ok() {
                 self.let_go(&run);
             }
@@ -236,12 +251,13 @@ impl Runner for WorkerClient {
     fn cancel(&self, run: &RunId) -> Fut<'_, ()> {
         let run = run.clone();
         Box::pin(async move {
-            // First remembered, then said: a run on its way to the worker must not be missed.
-            if self.held().joined.contains(&run) {
-                self.held().cancelled.insert(run.clone());
+            // First remembered, then said: a run on its way to the worker must not be missed. Without a worker it is said
+            // again by who waits for the run.
+            self.held().cancelled.insert(run.clone());
+            let answer = self.shared.line.ask(Ask::Cancel { run: run.clone() }, ANSWER_LIMIT).await;
+            if matches!(answer, Ok(Answer::Ended { .. })) {
+                self.held().cancelled.remove(&run);
             }
-            // Without a worker it is said again by who waits for the run.
-            let _ = self.shared.line.ask(Ask::Cancel { run }, ANSWER_LIMIT).await;
         })
     }
 }

@@ -7,7 +7,7 @@ use crate::collect::{Collected, Problem, collect};
 use crate::counts::CountReader;
 use crate::error::{WorkerError, whole};
 use crate::first_error::ErrorReader;
-use crate::folder::{Ending, Folder, State};
+use crate::folder::{Claim, Ending, Folder, State};
 use crate::judge::{Judged, judge, usage};
 use crate::logs;
 use crate::options::JobLimits;
@@ -16,7 +16,10 @@ use slipway_model::job::{JobDef, JobOutcome, JobResult, TestCount, Usage};
 use slipway_sandbox::{Attached, ExitRecord, Merged, Stream, attach, read_log_from};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+/// From SIGKILL to the end of everything inside.
+const KILL_LIMIT: Duration = Duration::from_secs(30);
 /// Read at once.
 const LOG_READ_BYTES: usize = 256 * 1024;
 
@@ -28,8 +31,17 @@ pub(crate) struct Places<'a> {
     pub limits: &'a JobLimits,
 }
 
-/// Concludes a run whose sandbox is no longer alive (or, with a reason, cannot be trusted any more). Gives also what is
-/// to be removed when nobody waits for it.
+/// What is known of the end of a sandbox.
+pub(crate) enum End {
+    /// Its folder tells how.
+    Seen,
+    /// Nobody could attend it any more, for this reason; it is ended here.
+    Unattended(String),
+    /// A worker was killed; of the sandbox nothing is left, and none can come.
+    Lost(Claim),
+}
+
+/// Concludes a run. Gives also what is to be removed when nobody waits for it.
 ///
 /// # Errors
 /// When the outcome cannot be written; nothing is removed then.
@@ -37,26 +49,34 @@ pub(crate) fn conclude(
     places: &Places<'_>,
     folder: &Folder,
     state: &State,
-    lost: Option<String>,
+    end: End,
 ) -> Result<(JobOutcome, Vec<PathBuf>), WorkerError> {
     let ending = folder.ending()?;
-    let (judged, record) = match lost {
-        Some(reason) => (Judged::lost(reason), None),
-        None => judged(folder, state, ending.as_ref()),
+    let (judged, record) = match &end {
+        End::Seen => judged(folder, state, ending.as_ref()),
+        End::Unattended(reason) => {
+            end_for_good(folder);
+            (Judged::lost(reason), None)
+        }
+        End::Lost(_) => (without_shim(folder, ending.as_ref()), None),
     };
     let mut outcome = start_of(judged, record.as_ref(), state);
     let collected = keep(places, folder, state, record.as_ref(), &mut outcome);
     let decides = record.as_ref().map_or(0, |record| record.steps.len().saturating_sub(1));
     let log = read(&log_folder(places, folder, state), decides);
     outcome.tests = log.tests;
-    if outcome.result != JobResult::Passed {
-        outcome.first_error = first_error(&outcome, log.error);
-    }
+    outcome.first_error = first_error(&outcome, log.error);
     logs::keep(places.logs, &state.request.project, &state.request.run, &folder.sandbox(), state)?;
     folder.write_outcome(&outcome)?;
     // Held until here: from now on whoever records the outcome is responsible.
     drop(collected);
-    Ok((outcome, folder.discard_contents(places.work)))
+    let mut removable = Vec::new();
+    if let End::Lost(claim) = end {
+        removable.extend(folder.bar_sandbox(places.work)?);
+        drop(claim);
+    }
+    removable.extend(folder.discard_contents(places.work));
+    Ok((outcome, removable))
 }
 
 /// An outcome of a run that never got a sandbox.
@@ -88,6 +108,25 @@ fn judged(folder: &Folder, state: &State, ending: Option<&Ending>) -> (Judged, O
         Ok(Attached::Lost { panic: None }) => (Judged::lost("its sandbox was killed from outside"), None),
         Ok(Attached::Running(_)) => (Judged::lost("its sandbox did not end"), None),
         Err(error) => (Judged::lost(whole(&error)), None),
+    }
+}
+
+fn without_shim(folder: &Folder, ending: Option<&Ending>) -> Judged {
+    let has_begun = std::fs::read_dir(folder.sandbox()).is_ok_and(|mut entries| entries.next().is_some());
+    match ending {
+        Some(ending) => Judged::unstarted(ending),
+        None if has_begun => Judged::lost("its sandbox was killed from outside"),
+        None => Judged::lost("its worker was killed while it started the sandbox"),
+    }
+}
+
+/// A sandbox that nobody could attend must not outlive its run.
+fn end_for_good(folder: &Folder) {
+    if let Ok(Attached::Running(shim)) = attach(&folder.sandbox())
+        && shim.kill().is_ok()
+    {
+        // Longer than the kernel takes; what still lives then is beyond us.
+        let _ = shim.wait(KILL_LIMIT);
     }
 }
 

@@ -156,10 +156,10 @@ fn pytest(line: &str) -> Option<TestCount> {
     seconds.parse::<f64>().ok()?;
     // A sentence with a number in it is no summary: all its parts must be `NUMBER word`.
     let parts: Vec<&str> = counts.split(", ").collect();
-    let words = ["passed", "failed", "skipped", "error", "errors", "xfailed", "xpassed", "deselected", "warning", "warnings"];
-    let is_part = |part: &&str| {
-        part.split_once(' ').is_some_and(|(n, word)| n.parse::<u64>().is_ok() && words.contains(&word))
-    };
+    let words =
+        ["passed", "failed", "skipped", "error", "errors", "xfailed", "xpassed", "deselected", "warning", "warnings"];
+    let is_part =
+        |part: &&str| part.split_once(' ').is_some_and(|(n, word)| n.parse::<u64>().is_ok() && words.contains(&word));
     if !parts.iter().all(is_part) {
         return None;
     }
@@ -218,8 +218,14 @@ mod tests {
             test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.00s\n\
             test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 3 filtered out; finished in 0.00s";
         check(cargo, "3 passed, 1 failed, 1 skipped");
-        check("     Summary [   0.012s] 12 tests run: 11 passed (1 slow), 1 failed, 2 skipped", "11 passed, 1 failed, 2 skipped");
-        check("==== \u{1b}[31m1 failed\u{1b}[0m, 2 passed, 1 skipped, 3 warnings in 0.12s ====", "2 passed, 1 failed, 1 skipped");
+        check(
+            "     Summary [   0.012s] 12 tests run: 11 passed (1 slow), 1 failed, 2 skipped",
+            "11 passed, 1 failed, 2 skipped",
+        );
+        check(
+            "==== \u{1b}[31m1 failed\u{1b}[0m, 2 passed, 1 skipped, 3 warnings in 0.12s ====",
+            "2 passed, 1 failed, 1 skipped",
+        );
         check("2 passed in 61.20s (0:01:01)", "2 passed, 0 failed, 0 skipped");
         check("==== 1 error in 0.12s ====", "0 passed, 1 failed, 0 skipped");
         check("Ran 5 tests in 0.001s\n\nFAILED (failures=1, errors=1, skipped=1)", "2 passed, 2 failed, 1 skipped");
@@ -229,7 +235,10 @@ mod tests {
         check(go, "1 passed, 1 failed, 1 skipped");
         check("# tests 4\n# pass 3\n# fail 1\n# cancelled 0\n# skipped 0", "3 passed, 1 failed, 0 skipped");
         check("ℹ pass 2\nℹ fail 0\nℹ skipped 1", "2 passed, 0 failed, 1 skipped");
-        check("Test Suites: 1 failed, 1 total\nTests:       1 failed, 2 skipped, 3 passed, 6 total", "3 passed, 1 failed, 2 skipped");
+        check(
+            "Test Suites: 1 failed, 1 total\nTests:       1 failed, 2 skipped, 3 passed, 6 total",
+            "3 passed, 1 failed, 2 skipped",
+        );
         check(" Test Files  1 failed (1)\n      Tests  1 failed | 3 passed (4)", "3 passed, 1 failed, 0 skipped");
         check("  3 passing (10ms)\n  1 pending\n  2 failing", "3 passed, 2 failed, 1 skipped");
         let maven = "[INFO] Tests run: 2, Failures: 0, Errors: 0, Skipped: 1, Time elapsed: 0.1 s - in A\n\

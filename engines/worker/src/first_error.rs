@@ -16,21 +16,58 @@ const BLOCK_LINES_MAX: usize = 9;
 
 /// Beginnings of lines that are an error.
 const STARTS: &[&str] = &[
-    "error:", "error[", "Error:", "ERROR:", "fatal:", "E   ", "--- FAIL:", "not ok ", "npm ERR!", "npm error",
-    "AssertionError", "Exception in thread", "Traceback (most recent call last)", "panic:", "FAIL: ", "ERROR: ",
-    "Segmentation fault", "●", "✖", "✕", "TypeError", "ReferenceError", "SyntaxError", "ImportError", "ModuleNotFoundError",
+    "error:",
+    "error[",
+    "Error:",
+    "ERROR:",
+    "fatal:",
+    "E   ",
+    "--- FAIL:",
+    "not ok ",
+    "npm ERR!",
+    "npm error",
+    "AssertionError",
+    "Exception in thread",
+    "Traceback (most recent call last)",
+    "panic:",
+    "FAIL: ",
+    "ERROR: ",
+    "Segmentation fault",
+    "●",
+    "✖",
+    "✕",
+    "TypeError",
+    "ReferenceError",
+    "SyntaxError",
+    "ImportError",
+    "ModuleNotFoundError",
     "make: ***",
 ];
 /// Parts of lines that are an error.
 const PARTS: &[&str] = &[
-    "' panicked at ", ") panicked at ", ": error:", ": fatal error:", "undefined reference to", "command not found", ": not found",
-    "No such file or directory", "Permission denied", "Connection refused", "No space left on device", "error TS",
+    "' panicked at ",
+    ") panicked at ",
+    ": error:",
+    ": fatal error:",
+    "undefined reference to",
+    "command not found",
+    ": not found",
+    "No such file or directory",
+    "Permission denied",
+    "Connection refused",
+    "No space left on device",
+    "error TS",
     "core dumped",
 ];
 /// Errors that only say that there was one.
 const SUMMARIES: &[&str] = &[
-    "error: test failed, to rerun", "error: could not compile", "error: aborting due to", "error: build failed",
-    "error: 1 target failed", "error: test run failed", "For more information about this error",
+    "error: test failed, to rerun",
+    "error: could not compile",
+    "error: aborting due to",
+    "error: build failed",
+    "error: 1 target failed",
+    "error: test run failed",
+    "For more information about this error",
 ];
 /// Words that an error often has, and what they are part of when it is none.
 const WORDS: &[&str] = &["error", "failed", "failure", "fatal", "exception", "assert", "cannot", "denied", "unable to"];
@@ -156,7 +193,11 @@ fn strong(line: &str) -> Option<Kind> {
     if text.starts_with("Traceback (most recent call last)") {
         return Some(Kind::Traceback);
     }
-    if line.contains(" panicked at ") || text.starts_with("error[") || text.starts_with("error:") || text.starts_with("--- FAIL:") {
+    if line.contains(" panicked at ")
+        || text.starts_with("error[")
+        || text.starts_with("error:")
+        || text.starts_with("--- FAIL:")
+    {
         return Some(Kind::Paragraph);
     }
     let is_strong = STARTS.iter().any(|start| text.starts_with(start)) || PARTS.iter().any(|part| line.contains(part));
@@ -211,7 +252,12 @@ mod tests {
             thread 'bad' (12) panicked at src/lib.rs:9:5:\nassertion `left == right` failed\n  left: 3\n right: 4\n\
             note: run with `RUST_BACKTRACE=1`\n\n\nfailures:\n    bad\n\ntest result: FAILED. 1 passed; 1 failed\n\n\
             error: test failed, to rerun pass `--lib`";
-        let panic = ["thread 'bad' (12) panicked at src/lib.rs:9:5:", "assertion `left == right` failed", "  left: 3", " right: 4"];
+        let panic = [
+            "thread 'bad' (12) panicked at src/lib.rs:9:5:",
+            "assertion `left == right` failed",
+            "  left: 3",
+            " right: 4",
+        ];
         check(log, &panic);
     }
 
@@ -220,7 +266,10 @@ mod tests {
         let log = "   Compiling api v0.1.0\nwarning: unused variable\n\n\u{1b}[1m\u{1b}[31merror[E0308]\u{1b}[0m: mismatched types\n --> src/main.rs:2:18\n  \
             |\n2 |     let x: u8 = \"\";\n\nerror: aborting due to 1 previous error\nerror: could not compile `api`";
         check(log, &["error[E0308]: mismatched types", " --> src/main.rs:2:18", "  |", "2 |     let x: u8 = \"\";"]);
-        check("cc main.c\nmain.c:3:5: error: expected ';'\nmake: *** [main.o] Error 1", &["main.c:3:5: error: expected ';'", "make: *** [main.o] Error 1"]);
+        check(
+            "cc main.c\nmain.c:3:5: error: expected ';'\nmake: *** [main.o] Error 1",
+            &["main.c:3:5: error: expected ';'", "make: *** [main.o] Error 1"],
+        );
     }
 
     #[test]

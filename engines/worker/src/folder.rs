@@ -3,6 +3,7 @@
 //! In: records. Out: the same records after a crash. Never: a secret; half a record under its final name.
 
 use crate::error::WorkerError;
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, renameat_with};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use slipway_model::job::JobOutcome;
@@ -121,7 +122,28 @@ impl Folder {
     /// Puts everything but the records out of the way and says what is to be removed.
     pub fn discard_contents(&self, work: &Path) -> Vec<PathBuf> {
         let contents = [self.sandbox(), self.shared()];
-        contents.iter().filter_map(|folder| throw_away(work, folder)).collect()
+        // A file is a bar, see below.
+        contents.iter().filter(|path| !path.is_file()).filter_map(|folder| throw_away(work, folder)).collect()
+    }
+
+    /// Takes the sandbox's folder before any shim can: one that was started by a worker which was killed in that moment may
+    /// still be on its way. `None`: a shim has it.
+    pub fn claim_sandbox(&self) -> Option<Claim> {
+        let path = self.sandbox();
+        // It is there, or it cannot be made; opening tells.
+        let _ = fs::create_dir(&path);
+        let lock = File::open(&path).ok()?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+        Some(Claim { _lock: lock })
+    }
+
+    /// Puts a file where a sandbox would be: no shim can ever start there.
+    pub fn bar_sandbox(&self, work: &Path) -> Result<Option<PathBuf>, WorkerError> {
+        let (path, bar) = (self.sandbox(), self.path.join("barred"));
+        let failed = |error| WorkerError::file("bar", &path)(error);
+        File::create(&bar).map_err(failed)?;
+        renameat_with(CWD, &bar, CWD, &path, RenameFlags::EXCHANGE).map_err(|error| failed(error.into()))?;
+        Ok(throw_away(work, &bar))
     }
 
     /// Removes all of it.
@@ -160,6 +182,11 @@ impl Folder {
         };
         serde_json::from_slice(&bytes).map(Some).map_err(|source| WorkerError::Record { path, source })
     }
+}
+
+/// A sandbox's folder that no shim can take while this lives.
+pub(crate) struct Claim {
+    _lock: File,
 }
 
 /// Folders of commits that jobs may be using which outlived this process. The control plane hands them to whoever
@@ -208,7 +235,8 @@ pub(crate) fn folder_name(run: &RunId) -> String {
     if plain && text.len() <= 64 && !text.starts_with('.') {
         return text.to_owned();
     }
-    let kept: String = text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(NAME_KEPT_BYTES).collect();
+    let kept: String =
+        text.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).take(NAME_KEPT_BYTES).collect();
     let hash: String = Digest::of(text.as_bytes()).hex().chars().take(16).collect();
     format!("{kept}-{hash}")
 }

@@ -3,8 +3,8 @@
 //! In: transitions. Out: the same, to everybody who waits. Never: goes back.
 
 use crate::folder::{Ending, Folder};
+use slipway_model::RunId;
 use slipway_model::job::JobOutcome;
-use slipway_model::{ProjectName, RunId};
 use slipway_ports::RunRequest;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -24,7 +24,6 @@ pub(crate) enum Phase {
 /// One run.
 pub(crate) struct Job {
     pub run: RunId,
-    pub project: ProjectName,
     pub folder: Folder,
     pub tree: PathBuf,
     /// Names of the steps, by their number in the log.
@@ -37,7 +36,6 @@ impl Job {
     pub fn new(work: &Path, request: &RunRequest, tree: &Path) -> Job {
         Job {
             run: request.run.clone(),
-            project: request.project.clone(),
             folder: Folder::of(work, &request.run),
             tree: tree.to_owned(),
             steps: request.job.steps.iter().map(|step| step.name.clone()).collect(),

@@ -76,18 +76,40 @@ impl Worker {
     ///
     /// # Errors
     /// When the worker's folder cannot be used.
-    pub async fn run(options: WorkerOptions, socket: &Path, mut shutdown: watch::Receiver<Shutdown>) -> Result<(), WorkerError> {
+    pub async fn run(
+        options: WorkerOptions,
+        socket: &Path,
+        mut shutdown: watch::Receiver<Shutdown>,
+    ) -> Result<(), WorkerError> {
         let worker = Worker::open(options).await?;
         let mut dialler = Dialler::new(socket, Hello::new(Kind::Worker, "local"));
-        let how = tokio::select! {
-            how = wanted(&mut shutdown) => how,
-            () = serve_all(&worker, &mut dialler) => Shutdown::LeaveJobs,
+        let how = loop {
+            let (peer, inbox) = tokio::select! {
+                how = wanted(&mut shutdown) => break how,
+                connection = dialler.connect() => connection,
+            };
+            tokio::select! {
+                how = wanted(&mut shutdown) => {
+                    if how == Shutdown::EndJobs {
+                        worker.end_jobs().await;
+                    }
+                    // First: who still asks shall wait for the next worker.
+                    peer.end();
+                    break how;
+                }
+                () = worker.serve(inbox) => {}
+            }
         };
         if how == Shutdown::EndJobs {
-            worker.lose_all("its worker was stopped");
-            worker.idle().await;
+            worker.end_jobs().await;
         }
+        worker.abandon();
         Ok(())
+    }
+
+    async fn end_jobs(&self) {
+        self.lose_all("its worker was stopped");
+        self.idle().await;
     }
 
     /// Answers what comes on one connection, until it ends.
@@ -100,7 +122,14 @@ impl Worker {
             let worker = self.clone();
             tokio::spawn(async move {
                 match call.read::<Ask>() {
-                    Ok(ask) => call.answer(&worker.answer(ask).await).await,
+                    Ok(ask) => {
+                        let answer = tokio::select! {
+                            biased;
+                            () = worker.inner.abandoned() => return,
+                            answer = worker.answer(ask) => answer,
+                        };
+                        call.answer(&answer).await;
+                    }
                     Err(error) => call.fail(&error.to_string()).await,
                 }
                 drop(place);
@@ -114,14 +143,6 @@ async fn wanted(shutdown: &mut watch::Receiver<Shutdown>) -> Shutdown {
         Ok(how) => *how,
         // Whoever could say so is gone.
         Err(_) => Shutdown::LeaveJobs,
-    }
-}
-
-async fn serve_all(worker: &Worker, dialler: &mut Dialler) {
-    loop {
-        let (peer, inbox) = dialler.connect().await;
-        worker.serve(inbox).await;
-        drop(peer);
     }
 }
 

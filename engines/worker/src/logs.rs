@@ -65,7 +65,13 @@ pub(crate) fn about(folder: &Path) -> About {
 }
 
 /// Moves the log of an ended run to where it is kept; it appears there whole. Repeating it changes nothing.
-pub(crate) fn keep(logs: &Path, project: &ProjectName, run: &RunId, sandbox: &Path, state: &State) -> Result<(), WorkerError> {
+pub(crate) fn keep(
+    logs: &Path,
+    project: &ProjectName,
+    run: &RunId,
+    sandbox: &Path,
+    state: &State,
+) -> Result<(), WorkerError> {
     let place = folder(logs, project, run);
     if place.exists() {
         return Ok(());

@@ -3,20 +3,22 @@
 //! In: its folder. Out: a worker in which every run that still lives is attended, and every run that ended meanwhile concluded.
 //! Never: starts a run again; a second worker on the same folder.
 
-use crate::attend::attend;
+use crate::conclude::End;
 use crate::error::WorkerError;
-use crate::folder::{self, Folder, State};
+use crate::folder::{self, Claim, Folder, State};
 use crate::job::Job;
 use crate::options::WorkerOptions;
 use crate::worker::{Inner, Worker, blocking, now_ms};
 use rustix::fs::{FlockOperation, flock};
-use slipway_sandbox::{Attached, Shim, attach};
+use slipway_sandbox::{Attached, Shim, attach, read_record};
 use std::fs::{self, File};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+/// Each look waits for a shim that is setting up; more would wait for one that never does.
+const LOOKS_MAX: u32 = 8;
 const LOCK_FILE: &str = "worker.lock";
 
 impl Worker {
@@ -30,7 +32,7 @@ impl Worker {
         let looking = Arc::clone(&inner);
         for (job, state) in blocking(move || take_over(&looking)).await? {
             inner.jobs().insert(job.run.clone(), Arc::clone(&job));
-            tokio::spawn(go_on(Arc::clone(&inner), job, state));
+            inner.beside(go_on(Arc::clone(&inner), job, state));
         }
         let tidying = Arc::clone(&inner);
         tokio::task::spawn_blocking(move || {
@@ -79,19 +81,30 @@ pub(crate) fn job_of(inner: &Inner, state: &State) -> Result<Arc<Job>, WorkerErr
     Ok(Arc::new(job))
 }
 
-fn living(folder: &Folder) -> Option<Shim> {
-    loop {
-        match attach(&folder.sandbox()) {
-            Ok(Attached::Running(shim)) => return Some(shim),
-            // A shim that is just setting up has no socket yet; looking again waits for it.
-            Ok(Attached::Lost { .. }) if is_locked(&folder.sandbox()) => {}
-            Ok(Attached::Ended(_) | Attached::Lost { .. }) | Err(_) => return None,
-        }
-    }
+/// What is left of a run.
+enum Left {
+    /// It goes on.
+    Living(Shim),
+    /// It has an exit record.
+    Ended,
+    /// Its shim was killed, or never came to be; while this lives, none can.
+    Lost(Claim),
 }
 
-fn is_locked(sandbox: &Path) -> bool {
-    File::open(sandbox).is_ok_and(|folder| flock(&folder, FlockOperation::NonBlockingLockShared).is_err())
+fn look(folder: &Folder) -> Left {
+    for _ in 0..LOOKS_MAX {
+        match attach(&folder.sandbox()) {
+            Ok(Attached::Running(shim)) => return Left::Living(shim),
+            Ok(Attached::Ended(_)) => return Left::Ended,
+            Ok(Attached::Lost { .. }) | Err(_) => {}
+        }
+        // A shim that is just setting up holds the folder, but has no socket yet; looking again waits for it.
+        if let Some(claim) = folder.claim_sandbox() {
+            let has_record = matches!(read_record(&folder.sandbox()), Ok(Some(_)));
+            return if has_record { Left::Ended } else { Left::Lost(claim) };
+        }
+    } // The disk refuses; the conclusion says so.
+    Left::Ended
 }
 
 /// Attends it if it lives, and concludes it.
@@ -99,16 +112,16 @@ pub(crate) async fn go_on(inner: Arc<Inner>, job: Arc<Job>, state: State) {
     // It runs, whether there is a slot for it or not; but it takes one where there is.
     let slot = Arc::clone(&inner.slots).try_acquire_owned().ok();
     let folder = job.folder.clone();
-    let lost = match blocking(move || living(&folder)).await {
-        Some(shim) => {
+    match blocking(move || look(&folder)).await {
+        Left::Living(shim) => {
             job.runs();
             let ran_ms = now_ms().saturating_sub(state.begun_ms);
             let left = Duration::from_millis(state.request.job.timeout_ms.saturating_sub(ran_ms));
-            attend(&job, &Arc::new(shim), left).await.err().map(|error| error.whole())
+            inner.attend_to_end(&job, state, shim, left).await;
         }
-        None => None,
-    };
-    inner.ends(&job, state, lost).await;
+        Left::Ended => inner.ends(&job, state, End::Seen).await,
+        Left::Lost(claim) => inner.ends(&job, state, End::Lost(claim)).await,
+    }
     drop(slot);
 }
 

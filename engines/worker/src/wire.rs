@@ -1,7 +1,8 @@
 //! What control plane and worker say to each other: questions and answers, nothing unasked.
 //!
 //! In/out: serde values that fit any transport with concurrent requests. Every question may be repeated after a lost connection:
-//! none does anything twice. What takes long is asked for with a limit and asked for again.
+//! none does anything twice. The link agrees on a version; fields are only added, each with a default.
+//! What takes long is asked for with a limit and asked for again.
 
 use crate::worker::Worker;
 use serde::{Deserialize, Serialize};
@@ -10,9 +11,6 @@ use slipway_model::{ProjectName, RunId};
 use slipway_ports::{Fut, LogLine, RunRequest};
 use std::path::PathBuf;
 use std::time::Duration;
-
-/// Version of these messages. Both sides read N and N-1: fields are only added, each with a default.
-pub const WIRE_VERSION: u32 = 1;
 
 /// What the control plane asks.
 #[derive(Debug, Clone, Serialize, Deserialize)]

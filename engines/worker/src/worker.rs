@@ -3,7 +3,7 @@
 //! In: questions ([`Ask`]). Out: answers. Never: runs a run id twice, not even after it was killed itself; more jobs at once than slots.
 
 use crate::attend::attend;
-use crate::conclude::{Places, conclude, unstarted};
+use crate::conclude::{End, Places, conclude, unstarted};
 use crate::error::WorkerError;
 use crate::folder::{self, Ending, Folder, State};
 use crate::handover::hand_over;
@@ -11,8 +11,9 @@ use crate::job::{Job, Phase};
 use crate::judge::Judged;
 use crate::logs::{self, About};
 use crate::options::{Unpacked, WorkerOptions};
-use crate::recover::{go_on, job_of};
 use crate::prepare::{Ground, Prepared, prepare};
+use crate::readable::Readable;
+use crate::recover::{go_on, job_of};
 use crate::wire::{Answer, Ask, LogPage, RunningJob};
 use slipway_model::job::{JobImage, JobOutcome, JobResult};
 use slipway_model::{ProjectName, RunId};
@@ -24,9 +25,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 /// Bytes of log in one answer.
 const PAGE_BYTES: usize = 64 * 1024;
@@ -46,6 +45,8 @@ pub(crate) struct Inner {
     /// First come, first served.
     pub slots: Arc<Semaphore>,
     ends: AtomicU64,
+    /// Becomes true when this worker leaves its jobs to the next.
+    abandoned: watch::Sender<bool>,
     /// Held while this worker lives.
     _lock: File,
 }
@@ -57,6 +58,7 @@ impl Inner {
             slots: Arc::new(Semaphore::new(options.slots.get())),
             jobs: Mutex::default(),
             ends: AtomicU64::new(0),
+            abandoned: watch::Sender::new(false),
             options,
             _lock: lock,
         }
@@ -65,6 +67,25 @@ impl Inner {
     pub fn jobs(&self) -> MutexGuard<'_, HashMap<RunId, Arc<Job>>> {
         // Whole after every statement: a panic elsewhere does not spoil it.
         self.jobs.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns when the jobs are left to the next worker.
+    pub async fn abandoned(&self) {
+        let mut abandoned = self.abandoned.subscribe();
+        // The sender is `self`: this ends by the value only.
+        let _ = abandoned.wait_for(|abandoned| *abandoned).await;
+    }
+
+    /// Attends a run beside, until it ends or is left to the next worker.
+    pub fn beside(self: &Arc<Self>, life: impl Future<Output = ()> + Send + 'static) {
+        let inner = Arc::clone(self);
+        tokio::spawn(async move {
+            tokio::select! {
+                biased;
+                () = inner.abandoned() => {}
+                () = life => {}
+            }
+        });
     }
 
     fn places(&self) -> Places<'_> {
@@ -79,7 +100,9 @@ impl Worker {
         match ask {
             Ask::Running => self.running(),
             Ask::Start { request, tree } => self.start(*request, tree).unwrap_or_else(failed),
-            Ask::Wait { run, limit_ms } => self.wait(&run, Duration::from_millis(limit_ms)).await.unwrap_or_else(failed),
+            Ask::Wait { run, limit_ms } => {
+                self.wait(&run, Duration::from_millis(limit_ms)).await.unwrap_or_else(failed)
+            }
             Ask::Cancel { run } => self.end(&run, Ending::Cancelled).unwrap_or_else(failed),
             Ask::Lose { run, reason } => self.end(&run, Ending::Lost { reason }).unwrap_or_else(failed),
             Ask::Log { project, run, from, limit_ms } => {
@@ -94,6 +117,11 @@ impl Worker {
         for job in self.inner.jobs().values() {
             job.end(Ending::Lost { reason: reason.to_owned() });
         }
+    }
+
+    /// Attends no run any more; all go on, and the next worker on this folder attends them.
+    pub fn abandon(&self) {
+        self.inner.abandoned.send_replace(true);
     }
 
     /// Returns when every run that is here now has ended.
@@ -126,12 +154,12 @@ impl Worker {
         if let Some(state) = Folder::of(&self.inner.options.work, &request.run).state()? {
             let job = job_of(&self.inner, &state)?;
             jobs.insert(request.run.clone(), Arc::clone(&job));
-            tokio::spawn(go_on(Arc::clone(&self.inner), job, state));
+            self.inner.beside(go_on(Arc::clone(&self.inner), job, state));
             return Ok(Answer::Waiting);
         }
         let job = Arc::new(Job::new(&self.inner.options.work, &request, &tree));
         jobs.insert(request.run.clone(), Arc::clone(&job));
-        tokio::spawn(Arc::clone(&self.inner).drive(job, request));
+        self.inner.beside(Arc::clone(&self.inner).drive(job, request));
         Ok(Answer::Waiting)
     }
 
@@ -158,7 +186,13 @@ impl Worker {
         Ok(self.remembered(run)?.unwrap_or(Answer::Unknown))
     }
 
-    async fn log(&self, project: &ProjectName, run: &RunId, from: u64, limit: Duration) -> Result<LogPage, WorkerError> {
+    async fn log(
+        &self,
+        project: &ProjectName,
+        run: &RunId,
+        from: u64,
+        limit: Duration,
+    ) -> Result<LogPage, WorkerError> {
         let until = tokio::time::Instant::now() + limit;
         loop {
             let Some(job) = self.inner.jobs().get(run).cloned() else {
@@ -234,8 +268,8 @@ async fn more_logged(sandbox: &Path, from: u64) {
     if has_more {
         return;
     }
-    if let Ok(wake) = AsyncFd::with_interest(wake, Interest::READABLE) {
-        let _ = wake.readable().await;
+    if let Ok(wake) = Readable::like(wake) {
+        let _ = wake.wait().await;
     }
 }
 
@@ -282,11 +316,10 @@ impl Inner {
         match started {
             Ok(Started { state, shim: Some(shim), image }) => {
                 job.runs();
-                let attended = attend(job, &Arc::new(shim), timeout).await;
-                self.ends(job, state, attended.err().map(|error| error.whole())).await;
+                self.attend_to_end(job, state, shim, timeout).await;
                 drop(image);
             }
-            Ok(Started { state, shim: None, .. }) => self.ends(job, state, None).await,
+            Ok(Started { state, shim: None, .. }) => self.ends(job, state, End::Seen).await,
             Err(error) => self.ends_without_sandbox(job, Judged::lost(error.whole())).await,
         }
     }
@@ -301,7 +334,9 @@ impl Inner {
                     let unpacked = unpack.unpack(digest).await;
                     unpacked.map(Some).map_err(|why| Judged::lost(format!("image `{reference}` cannot be used: {why}")))
                 }
-                None => Err(failed(format!("image `{reference}` cannot be used: jobs run on the machine's tools here"))),
+                None => {
+                    Err(failed(format!("image `{reference}` cannot be used: jobs run on the machine's tools here")))
+                }
             },
         }
     }
@@ -345,16 +380,27 @@ impl Inner {
             }
             Err(source) => match read_record(&job.folder.sandbox()) {
                 Ok(Some(_)) => Ok(Started { state, shim: None, image }),
-                Ok(None) | Err(_) => Err(WorkerError::Sandbox { what: "its sandbox could not be started".into(), source }),
+                Ok(None) | Err(_) => {
+                    Err(WorkerError::Sandbox { what: "its sandbox could not be started".into(), source })
+                }
             },
         }
     }
 
+    /// Attends a living sandbox to its end and concludes it.
+    pub async fn attend_to_end(self: &Arc<Self>, job: &Arc<Job>, state: State, shim: Shim, left: Duration) {
+        let end = match attend(job, &Arc::new(shim), left).await {
+            Ok(()) => End::Seen,
+            Err(error) => End::Unattended(error.whole()),
+        };
+        self.ends(job, state, end).await;
+    }
+
     /// Concludes a run that had a sandbox.
-    pub async fn ends(self: &Arc<Self>, job: &Arc<Job>, state: State, lost: Option<String>) {
+    pub async fn ends(self: &Arc<Self>, job: &Arc<Job>, state: State, end: End) {
         let (inner, ending) = (Arc::clone(self), Arc::clone(job));
         let concluded = blocking(move || {
-            let concluded = conclude(&inner.places(), &ending.folder, &state, lost);
+            let concluded = conclude(&inner.places(), &ending.folder, &state, end);
             // A full disk: the outcome is told, but not remembered; a repetition finds what is there and concludes again.
             concluded.unwrap_or_else(|error| (unstarted(Judged::lost(error.whole())), Vec::new()))
         });

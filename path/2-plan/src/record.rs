@@ -146,7 +146,9 @@ impl ChangeRecord {
     }
 
     fn gated(&mut self, candidate: &Candidate, gate: &Gate) {
-        let Some(lane) = self.lanes.get_mut(&candidate.lane) else { return };
+        // A release that a newer one passed by is answered without having been queued.
+        let fresh = || LaneProgress { candidate: candidate.clone(), gate: None, phase: None, reason: String::new() };
+        let lane = self.lanes.entry(candidate.lane.clone()).or_insert_with(fresh);
         lane.reason = match gate {
             Gate::Open { .. } => String::new(),
             Gate::Wait { reason, .. } | Gate::Refused { reason, .. } | Gate::Identical { reason } => {

@@ -139,30 +139,31 @@ impl Releases {
         let lock = self.lock(&lane);
         let _held = lock.lock().await;
         let record = self.record(&lane).await?;
-        let repeated = record.candidate.as_ref() == Some(&candidate) && candidate.change.is_some();
-        if repeated || self.is_outrun(&record, &candidate).await {
+        // The same command again after a crash is the same wish as long as the first one is under way.
+        let under_way = candidate.change.is_some() || record.is_waiting() || record.moving;
+        if record.asked_before(&candidate) || (record.candidate.as_ref() == Some(&candidate) && under_way) {
             return Ok(());
         }
-        let change = candidate.change.clone();
-        let append =
-            Append::to(&lane.project, stream::lane(&lane)).fact(NewFact::new(change, Body::ReleaseQueued(candidate)));
+        let mut append = Append::to(&lane.project, stream::lane(&lane));
+        if let Some(newer) = self.outrun_by(&record, &candidate).await {
+            append = append.fact(superseded(&candidate, &newer));
+        } else {
+            // Only one asks at a time: who waited until now is told that it waits no more.
+            if let Some(waiting) = record.candidate.as_ref().filter(|_| record.is_waiting()) {
+                append = append.fact(superseded(waiting, &candidate));
+            }
+            append = append.fact(NewFact::new(candidate.change.clone(), Body::ReleaseQueued(candidate)));
+        }
         self.ports.store.append(append).await.map(drop)
     }
 
     // A slow build of an older commit must not push aside a newer one that already asked.
-    async fn is_outrun(&self, record: &LaneRecord, candidate: &Candidate) -> bool {
-        let Some(waiting) =
-            record.candidate.as_ref().filter(|_| candidate.purpose == Purpose::Deploy && !candidate.by_hand)
-        else {
-            return false;
-        };
-        waiting.commit != candidate.commit
-            && self
-                .ports
-                .repository
-                .contains(&candidate.lane.project, &waiting.commit, &candidate.commit)
-                .await
-                .unwrap_or(false)
+    async fn outrun_by(&self, record: &LaneRecord, candidate: &Candidate) -> Option<Candidate> {
+        let by_itself = candidate.purpose == Purpose::Deploy && !candidate.by_hand;
+        let newest = record.candidate.as_ref().filter(|newest| by_itself && newest.commit != candidate.commit)?;
+        let project = &candidate.lane.project;
+        let contained = self.ports.repository.contains(project, &newest.commit, &candidate.commit).await;
+        contained.unwrap_or(false).then(|| newest.clone())
     }
 
     /// Asks the lane's gates and records the answer when it is a new one.
@@ -173,7 +174,7 @@ impl Releases {
         let lock = self.lock(lane);
         let _held = lock.lock().await;
         let record = self.record(lane).await?;
-        let Some(candidate) = record.candidate.clone().filter(|_| record.is_waiting()) else { return Ok(record.gate) };
+        let Some(candidate) = record.candidate.clone().filter(|_| record.may_change()) else { return Ok(record.gate) };
         let input = self.input(lane, &record, &candidate, planned).await?;
         for hold in &input.1 {
             self.release_hold(lane, &candidate, hold).await?;
@@ -182,8 +183,14 @@ impl Releases {
         if record.gate.as_ref() == Some(&answer) {
             return Ok(Some(answer));
         }
+        let mut append = Append::to(&lane.project, stream::lane(lane));
+        if let (Gate::Open { .. }, Some(waiting)) = (&answer, record.opened.as_ref().filter(|opened| **opened != candidate))
+        {
+            // It was let in and has not begun: this one goes in its place.
+            append = append.fact(superseded(waiting, &candidate));
+        }
         let body = Body::ReleaseGated { candidate: candidate.clone(), gate: answer.clone() };
-        let append = Append::to(&lane.project, stream::lane(lane)).fact(NewFact::new(candidate.change, body));
+        let append = append.fact(NewFact::new(candidate.change, body));
         self.ports.store.append(append).await?;
         Ok(Some(answer))
     }
@@ -369,6 +376,12 @@ impl Releases {
     fn lock(&self, lane: &Lane) -> Arc<tokio::sync::Mutex<()>> {
         self.lanes.lock().unwrap_or_else(PoisonError::into_inner).entry(lane.clone()).or_default().clone()
     }
+}
+
+fn superseded(older: &Candidate, by: &Candidate) -> NewFact {
+    let reason = format!("superseded by r{} of {}", by.number, by.commit.short());
+    let body = Body::ReleaseGated { candidate: older.clone(), gate: Gate::Refused { reason, next: None } };
+    NewFact::new(older.change.clone(), body)
 }
 
 /// How a release stands in a lane: it also succeeded there when it is what serves.

@@ -29,6 +29,10 @@ pub struct LaneRecord {
     pub asked: At,
     /// The newest answer to it.
     pub gate: Option<Gate>,
+    /// Who was let in and has not begun yet.
+    pub opened: Option<Candidate>,
+    /// Who was refused, or passed over by a newer one.
+    pub superseded: Vec<Candidate>,
     /// Who approved it, and when.
     pub approvals: Vec<(Actor, At)>,
     /// Who rejected it and why.
@@ -57,9 +61,7 @@ impl LaneRecord {
                 (self.gate, self.rejected) = (None, None);
                 self.approvals.clear();
             }
-            Body::ReleaseGated { candidate, gate } if self.candidate.as_ref() == Some(candidate) => {
-                self.gate = Some(gate.clone());
-            }
+            Body::ReleaseGated { candidate, gate } => self.gated(candidate, gate),
             Body::HoldSet { commit, reason, .. } => {
                 self.holds.retain(|hold| &hold.commit != commit);
                 self.holds.push(Hold { commit: commit.clone(), reason: reason.clone() });
@@ -68,6 +70,10 @@ impl LaneRecord {
             Body::CommandGiven(command) => self.command(command, fact),
             Body::RolloutPhase(moved) => {
                 self.moving = !moved.phase.is_final();
+                let begun = |opened: &Candidate| opened.release == moved.head.to.id && opened.commit == moved.head.commit;
+                if self.opened.as_ref().is_some_and(begun) {
+                    self.opened = None;
+                }
                 self.phases.insert(moved.head.to.id.clone(), (moved.phase, moved.reason.clone()));
                 match moved.phase {
                     Phase::Succeeded => {
@@ -96,6 +102,33 @@ impl LaneRecord {
         *(if own { &mut self.version } else { &mut self.rollout_version }) = fact.version;
     }
 
+    fn gated(&mut self, candidate: &Candidate, gate: &Gate) {
+        let is_newest = self.candidate.as_ref() == Some(candidate);
+        match gate {
+            Gate::Open { .. } => self.opened = Some(candidate.clone()),
+            Gate::Refused { .. } => {
+                if self.opened.as_ref() == Some(candidate) {
+                    self.opened = None;
+                }
+                self.superseded.push(candidate.clone());
+            }
+            Gate::Wait { .. } | Gate::Identical { .. } => {
+                if self.opened.as_ref() == Some(candidate) {
+                    self.opened = None;
+                }
+            }
+        }
+        if is_newest {
+            self.gate = Some(gate.clone());
+        }
+    }
+
+    /// Whether this candidate asked already and was passed over.
+    #[must_use]
+    pub fn asked_before(&self, candidate: &Candidate) -> bool {
+        candidate.change.is_some() && self.superseded.contains(candidate)
+    }
+
     fn command(&mut self, command: &Command, fact: &Fact) {
         let meant = |candidate: &Candidate| {
             command.release.as_ref().is_none_or(|release| release == &candidate.release)
@@ -115,6 +148,13 @@ impl LaneRecord {
     #[must_use]
     pub fn rollback_target(&self, serving: Option<&ReleaseId>) -> Option<&ReleaseRef> {
         self.succeeded.iter().rev().find(|release| Some(&release.id) != serving)
+    }
+
+    /// Whether the candidate's answer may still be another one: it waits, or it was let in and has not begun, so that
+    /// a hold that was set meanwhile still counts.
+    #[must_use]
+    pub fn may_change(&self) -> bool {
+        self.is_waiting() || (self.candidate.is_some() && self.opened == self.candidate)
     }
 
     /// Whether the candidate still waits for an answer that may change.

@@ -119,7 +119,7 @@ pub fn step(state: State, event: &Event, now: Now) -> Step {
         | Event::Captured
         | Event::Timer
         | Event::Superseded => match state.phase {
-            Phase::Queued => forward::queued(state),
+            Phase::Queued => forward::queued(state, now),
             Phase::Gated => forward::gated(state, event, now),
             Phase::Prepared => forward::prepared(state),
             Phase::Expanded => forward::next_step(state, now),
@@ -202,9 +202,10 @@ fn abort(state: State, reason: &str, now: Now) -> Step {
         | Phase::Probing
         | Phase::Stepping
         | Phase::Promoting
-        | Phase::Baking
-        | Phase::Contracting => back::give_up(state, reason.to_owned(), None, now),
-        Phase::Returning
+        | Phase::Baking => back::give_up(state, reason.to_owned(), None, now),
+        // The old release is being stopped and it ends at once: going back from here is a rollout of its own.
+        Phase::Contracting
+        | Phase::Returning
         | Phase::Capturing
         | Phase::Restoring
         | Phase::Succeeded

@@ -43,6 +43,9 @@ pub enum DriveError {
     },
 }
 
+/// The machine's one function; replaced only to prove that a broken one is noticed.
+pub type StepFn = Arc<dyn Fn(State, &Event, Now) -> Step + Send + Sync>;
+
 /// Host names of a lane, first the one to show.
 pub type Hosts = Arc<dyn Fn(&Lane) -> Vec<String> + Send + Sync>;
 
@@ -68,11 +71,14 @@ struct LaneActor {
     record: LaneRecord,
     loaded: bool,
     seen: Option<LaneSeen>,
+    /// A turn ended in an error: what it recorded may not be performed yet, so the next one begins as after a restart.
+    interrupted: bool,
 }
 
 /// The stage.
 pub struct Rollouts {
     ports: Ports,
+    step: StepFn,
     lanes: Mutex<BTreeMap<Lane, Arc<tokio::sync::Mutex<LaneActor>>>>,
 }
 
@@ -80,7 +86,13 @@ impl Rollouts {
     /// A stage over these ports.
     #[must_use]
     pub fn new(ports: Ports) -> Rollouts {
-        Rollouts { ports, lanes: Mutex::default() }
+        Rollouts::stepping_by(ports, Arc::new(step))
+    }
+
+    /// The same, moved by another function.
+    #[must_use]
+    pub fn stepping_by(ports: Ports, step: StepFn) -> Rollouts {
+        Rollouts { ports, step, lanes: Mutex::default() }
     }
 
     fn actor(&self, lane: &Lane) -> Arc<tokio::sync::Mutex<LaneActor>> {
@@ -96,6 +108,9 @@ impl Rollouts {
         let actor = self.actor(lane);
         let mut actor = actor.lock().await;
         self.load(lane, &mut actor).await?;
+        if actor.interrupted {
+            self.turn(lane, &mut actor, Event::Continue).await?;
+        }
         let Some((candidate, gate_n)) = actor.record.pending().cloned() else {
             return Ok(deadline(&actor));
         };
@@ -204,7 +219,14 @@ impl Rollouts {
             change: candidate.change.clone(),
             by: candidate.by.clone(),
         };
-        Ok(State::new(head, wish::policy(&to, old.as_ref(), &lane.environment)))
+        let serves_already = head.from.is_none() && record.current().is_some_and(|current| current.id == head.to.id);
+        let mut state = State::new(head, wish::policy(&to, old.as_ref(), &lane.environment));
+        if serves_already {
+            // Going back by command ended on this very release: it is proved once more, and keeps serving meanwhile.
+            state.new_serving = state.policy.desired;
+            state.weights = (1, 0);
+        }
+        Ok(state)
     }
 
     async fn start(&self, lane: &Lane, actor: &mut LaneActor, mut state: State) -> Result<(), DriveError> {
@@ -213,8 +235,17 @@ impl Rollouts {
         self.turn(lane, actor, Event::Continue).await
     }
 
-    /// Steps until nothing moves any more, recording each state before anything of it is performed.
     async fn turn(&self, lane: &Lane, actor: &mut LaneActor, event: Event) -> Result<(), DriveError> {
+        let begins = if std::mem::replace(&mut actor.interrupted, true) { vec![Event::Resumed] } else { Vec::new() };
+        for event in begins.into_iter().chain([event]) {
+            self.steps(lane, actor, event).await?;
+        }
+        actor.interrupted = false;
+        Ok(())
+    }
+
+    /// Steps until nothing moves any more, recording each state before anything of it is performed.
+    async fn steps(&self, lane: &Lane, actor: &mut LaneActor, event: Event) -> Result<(), DriveError> {
         let mut events = vec![event];
         for _ in 0..STEPS_MAX {
             let Some(event) = events.pop() else {
@@ -223,7 +254,7 @@ impl Rollouts {
             let Some(before) = actor.record.state.clone() else {
                 return Ok(());
             };
-            let Step { state, intents } = step(before.clone(), &event, self.now());
+            let Step { state, intents } = (self.step)(before.clone(), &event, self.now());
             let moved = !state.same_record(&before);
             if !moved && intents.is_empty() && state == before {
                 if event == Event::Continue

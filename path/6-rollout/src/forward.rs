@@ -25,9 +25,8 @@ pub fn judge_wait(state: &State) -> u64 {
 }
 
 /// Its turn has come.
-pub fn queued(mut state: State) -> Step {
-    state.phase = Phase::Gated;
-    state.reason = "its gates are passed".into();
+pub fn queued(state: State, now: Now) -> Step {
+    let state = enter(state, Phase::Gated, "its gates are passed", Some(SETTLE_MS), now);
     Step { state, intents: vec![Intent::Prepare] }
 }
 
@@ -38,6 +37,10 @@ pub fn gated(state: State, event: &Event, now: Now) -> Step {
         Event::Prepared(Err(missing)) => {
             let state = enter(state, Phase::Dropped, missing.clone(), None, now);
             Step { state, intents: vec![Intent::Wish] }
+        }
+        _ if is_late(&state, now) => {
+            let reason = "nobody could say in time whether its image is there";
+            Step { state: enter(state, Phase::Dropped, reason, None, now), intents: vec![Intent::Wish] }
         }
         _ => Step::stay(state),
     }

@@ -103,7 +103,7 @@ impl State {
     pub fn settled_on(&self) -> Option<&ReleaseRef> {
         match self.phase {
             Phase::Succeeded | Phase::Contracting | Phase::Baking => Some(&self.head.to),
-            Phase::NeedsHuman if self.old_serving == 0 && self.new_serving > 0 => Some(&self.head.to),
+            Phase::NeedsHuman | Phase::Dropped if self.old_serving == 0 && self.new_serving > 0 => Some(&self.head.to),
             _ => self.head.from.as_ref(),
         }
     }
@@ -155,7 +155,12 @@ impl LaneRecord {
             }
             Body::ReleaseGated { candidate, gate } => match gate {
                 Gate::Open { .. } => self.open = Some((candidate.clone(), fact.n)),
-                Gate::Wait { .. } | Gate::Refused { .. } | Gate::Identical { .. } => {}
+                // Before it began a newer release went by, or what it contains was taken back.
+                Gate::Wait { .. } | Gate::Refused { .. } | Gate::Identical { .. } => {
+                    if self.open.as_ref().is_some_and(|(open, _)| open == candidate) {
+                        self.open = None;
+                    }
+                }
             },
             _ => {}
         }

@@ -215,7 +215,12 @@ impl Verify {
             verdict: Box::new(verdict),
         };
         let append = Append::to(&lane.project, stream::verdict(lane)).fact(NewFact::new(watch.change.clone(), body));
-        self.ports.store.append(append).await.map(drop)
+        let recorded = self.ports.store.append(append).await.map(drop);
+        if recorded.is_err() {
+            // It was not given: the next look gives it.
+            self.watches.lock().unwrap_or_else(PoisonError::into_inner).insert(lane.clone(), watch.clone());
+        }
+        recorded
     }
 
     /// Keeps the evidence of a failed rollout (R299). What cannot be had is left out, never waited for.

@@ -59,7 +59,12 @@ impl LaneState {
                 let queued = Gate::Wait { reason: "asked just now".into(), who: None, until: None, next: None };
                 self.gate = Some((candidate.clone(), queued, fact.at));
             }
-            Body::ReleaseGated { candidate, gate } => self.gate = Some((candidate.clone(), gate.clone(), fact.at)),
+            // Who is told that a newer release goes in its place does not ask any more.
+            Body::ReleaseGated { candidate, gate } => {
+                if self.gate.as_ref().is_none_or(|(asking, ..)| asking == candidate) {
+                    self.gate = Some((candidate.clone(), gate.clone(), fact.at));
+                }
+            }
             Body::HoldSet { commit, .. } => {
                 self.held.retain(|held| held != commit);
                 self.held.push(commit.clone());

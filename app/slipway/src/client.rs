@@ -1,0 +1,224 @@
+//! The API from the command line's side.
+//!
+//! In: paths and bodies. Out: JSON, text lines, problems as exits. Never: a token in an argument or a message.
+
+use crate::cli::Global;
+use crate::exit::{CHANGE, Exit, SURROUNDINGS, USAGE};
+use crate::paths::Data;
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// For an answer's head; bodies may go on for ever when following.
+const ANSWER: Duration = Duration::from_secs(60);
+
+/// A server and the token for it.
+#[derive(Debug, Clone)]
+pub struct Client {
+    /// `http://127.0.0.1:8400`.
+    pub url: String,
+    /// The project, when it is known.
+    pub project: Option<String>,
+    token: String,
+}
+
+/// Finds the server: option or environment, the `slipway` remote, the server of the data folder.
+pub fn find(global: &Global) -> Result<Client, Exit> {
+    let remote = remote();
+    let data = Data::find(global.data.clone());
+    let url = match (&global.server, &remote) {
+        (Some(server), _) => server.trim_end_matches('/').to_owned(),
+        (None, Some((server, _))) if global.data.is_none() => server.clone(),
+        (None, _) => of_data(&data).ok_or_else(|| {
+            Exit::new(SURROUNDINGS, "no server is known").hint("start one with `slipway up`, name one with `--server URL`, or add it: `git remote add slipway http://HOST/git/NAME.git`")
+        })?,
+    };
+    let token = token(&data, &url)?;
+    let project = global.project.clone().or_else(|| remote.map(|(_, project)| project));
+    Ok(Client { url, project, token })
+}
+
+fn of_data(data: &Data) -> Option<String> {
+    let text = std::fs::read_to_string(data.addresses()).ok()?;
+    let value: serde_json::Value = serde_json::from_str(&text).ok()?;
+    Some(format!("http://{}", value.get("http")?.as_str()?))
+}
+
+fn token(data: &Data, url: &str) -> Result<String, Exit> {
+    if let Ok(token) = std::env::var("SLIPWAY_TOKEN") {
+        return Ok(token);
+    }
+    if let Ok(token) = std::fs::read_to_string(data.token()) {
+        return Ok(token.trim().to_owned());
+    }
+    let hint = format!(
+        "set SLIPWAY_TOKEN, or name the data folder of the server with `--data` (its first token is in `{}`)",
+        data.token().display()
+    );
+    Err(Exit::new(SURROUNDINGS, format!("no token for {url}")).hint(hint))
+}
+
+/// Server and project of the `slipway` remote of this repository.
+pub fn remote() -> Option<(String, String)> {
+    let output = std::process::Command::new("git")
+        .args(["remote", "get-url", "slipway"])
+        .stderr(std::process::Stdio::null())
+        .output()
+        .ok()?;
+    let url = String::from_utf8(output.stdout).ok()?;
+    let (server, rest) = url.trim().split_once("/git/")?;
+    // A user or password in the address is Git's business.
+    let server = match server.split_once("://") {
+        Some((scheme, rest)) => format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host)),
+        None => return None,
+    };
+    Some((server, rest.trim_end_matches('/').trim_end_matches(".git").to_owned()))
+}
+
+impl Client {
+    /// A client of a known server.
+    pub fn new(url: &str, token: &str, project: Option<&str>) -> Client {
+        Client { url: url.to_owned(), project: project.map(ToOwned::to_owned), token: token.to_owned() }
+    }
+
+    /// The project's path below the API; the only project when none is named.
+    pub async fn project(&self) -> Result<String, Exit> {
+        if let Some(project) = &self.project {
+            return Ok(project.clone());
+        }
+        let all: Vec<serde_json::Value> = self.get("/api/v1/projects").await?;
+        let names: Vec<&str> = all.iter().filter_map(|project| project.get("name")?.as_str()).collect();
+        match names.as_slice() {
+            [only] => Ok((*only).to_owned()),
+            [] => {
+                Err(Exit::new(CHANGE, "there is no project yet")
+                    .hint(format!("git push {}/git/NAME.git main", self.url)))
+            }
+            _ => Err(Exit::new(USAGE, format!("which project? {}", names.join(", "))).hint("say `--project NAME`")),
+        }
+    }
+
+    /// `GET`, as JSON.
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, Exit> {
+        self.json(Method::GET, path, Bytes::new()).await
+    }
+
+    /// Another method with a JSON body.
+    pub async fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, Exit> {
+        let body = serde_json::to_vec(body).map_err(crate::exit::surroundings)?;
+        self.json(method, path, Bytes::from(body)).await
+    }
+
+    /// Another method with a body of any bytes.
+    pub async fn json<T: DeserializeOwned>(&self, method: Method, path: &str, body: Bytes) -> Result<T, Exit> {
+        let answer = self.ask(method, path, body).await?;
+        let bytes = answer.into_body().collect().await.map_err(crate::exit::surroundings)?.to_bytes();
+        serde_json::from_slice(&bytes).map_err(|error| {
+            Exit::new(
+                SURROUNDINGS,
+                format!("{}{path} answered something else than this version understands: {error}", self.url),
+            )
+        })
+    }
+
+    /// Lines of a text body as they come.
+    pub async fn lines(
+        &self,
+        path: &str,
+        mut line: impl FnMut(&str) -> Option<crate::exit::Done>,
+    ) -> crate::exit::Done {
+        let mut body = self.ask(Method::GET, path, Bytes::new()).await?.into_body();
+        let mut rest = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.map_err(|error| {
+                Exit::new(SURROUNDINGS, format!("the connection to {} was lost: {error}", self.url))
+            })?;
+            let Some(data) = frame.data_ref() else { continue };
+            rest.extend_from_slice(data);
+            while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+                let whole: Vec<u8> = rest.drain(..=end).collect();
+                if let Some(done) = line(String::from_utf8_lossy(&whole).trim_end_matches('\n')) {
+                    return done;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<hyper::Response<Incoming>, Exit> {
+        let host = self.url.strip_prefix("http://").ok_or_else(|| {
+            Exit::new(USAGE, format!("`{}` is no address that this version can call", self.url))
+                .hint("it begins with http://; for TLS put a proxy in front and name its plain address")
+        })?;
+        let address = if host.contains(':') { host.to_owned() } else { format!("{host}:80") };
+        let lost = |error: &dyn std::fmt::Display| {
+            Exit::new(SURROUNDINGS, format!("no server answers at {}: {error}", self.url))
+                .hint("`slipway up` starts one; `slipway doctor` says what is wrong")
+        };
+        let stream = TcpStream::connect(&address).await.map_err(|error| lost(&error))?;
+        let _ = stream.set_nodelay(true);
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| lost(&error))?;
+        tokio::spawn(connection);
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, host)
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
+            .header(header::CONTENT_TYPE, "application/json")
+            .body(Full::new(body))
+            .map_err(|error| Exit::new(USAGE, format!("{path}: {error}")))?;
+        let answer = tokio::time::timeout(ANSWER, sender.send_request(request)).await;
+        let answer = answer.map_err(|_| lost(&"no answer within a minute"))?.map_err(|error| lost(&error))?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        Err(problem(answer).await)
+    }
+}
+
+async fn problem(answer: hyper::Response<Incoming>) -> Exit {
+    let status = answer.status();
+    let bytes = answer.into_body().collect().await.map(http_body_util::Collected::to_bytes).unwrap_or_default();
+    let value: serde_json::Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let text = |key: &str| value.get(key).and_then(|text| text.as_str()).unwrap_or_default().to_owned();
+    let mut what = text("detail");
+    if what.is_empty() {
+        what = format!("the server answered {status}");
+    }
+    for candidate in value.get("candidates").and_then(|list| list.as_array()).into_iter().flatten() {
+        what.push_str(&format!("\n  {}", candidate.as_str().unwrap_or_default()));
+    }
+    let code = match (status, text("code").as_str()) {
+        (_, "ambiguous") | (StatusCode::BAD_REQUEST, _) => USAGE,
+        (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => SURROUNDINGS,
+        (status, _) if status.is_client_error() => CHANGE,
+        _ => SURROUNDINGS,
+    };
+    let hint = text("hint");
+    Exit { code, what, hint: (!hint.is_empty()).then_some(hint) }
+}
+
+/// Text as one part of a path or query (RFC 3986 §2.1).
+pub fn encode(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') {
+            out.push(char::from(byte));
+        } else {
+            out.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    out
+}

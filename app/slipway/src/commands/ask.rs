@@ -1,0 +1,162 @@
+//! Commands that only ask: `status`, `logs`, `why`, `history`.
+
+use crate::cli::{Global, What};
+use crate::client::{Client, encode, find};
+use crate::exit::{Done, Exit};
+use crate::term;
+use crate::wire::clock::now;
+use clap::Args;
+use slipway_model::view::{HistoryLine, Status};
+
+/// What to show of a log.
+#[derive(Debug, Args)]
+pub struct Logs {
+    #[command(flatten)]
+    what: What,
+    /// Go on with what comes
+    #[arg(short, long)]
+    follow: bool,
+    /// Only lines that contain this text
+    #[arg(long, value_name = "TEXT")]
+    grep: Option<String>,
+    /// Only lines of standard error
+    #[arg(long)]
+    failed: bool,
+}
+
+/// What to show of the history.
+#[derive(Debug, Args)]
+pub struct History {
+    #[command(flatten)]
+    what: What,
+    /// Only lines that contain this: a person, commit, release, reason
+    #[arg(long, value_name = "TEXT")]
+    search: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 20)]
+    limit: usize,
+}
+
+/// Prints data as JSON on standard output.
+pub fn print_json(value: &impl serde::Serialize) -> Done {
+    let text = serde_json::to_string_pretty(value).map_err(crate::exit::surroundings)?;
+    println!("{text}");
+    Ok(())
+}
+
+/// The path of the project's part of the API.
+pub async fn path(client: &Client, rest: &str) -> Result<String, Exit> {
+    Ok(format!("/api/v1/projects/{}/{rest}", encode(&client.project().await?)))
+}
+
+/// `slipway status`.
+pub async fn status(global: &Global) -> Done {
+    let client = find(global)?;
+    let status: Status = client.get(&path(&client, "status").await?).await?;
+    if global.json {
+        return print_json(&status);
+    }
+    for line in slipway_feedback::status::lines(&status, now()) {
+        println!("{}", paint(&line));
+    }
+    Ok(())
+}
+
+fn paint(line: &str) -> String {
+    if !line.starts_with(' ') && !line.is_empty() { term::strong(line) } else { term::line(line) }
+}
+
+fn named(what: &What) -> Result<String, Exit> {
+    what.what.clone().or_else(head).ok_or_else(|| {
+        Exit::new(crate::exit::USAGE, "of what?")
+            .hint("name a service (`api`), a job (`api/test`), a release (`api@r41`) or a commit")
+    })
+}
+
+/// The commit that is checked out here.
+pub fn head() -> Option<String> {
+    let output = std::process::Command::new("git")
+        .args(["rev-parse", "HEAD"])
+        .stderr(std::process::Stdio::null())
+        .output()
+        .ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    (!text.trim().is_empty()).then(|| text.trim().to_owned())
+}
+
+/// `slipway logs`.
+pub async fn logs(global: &Global, logs: &Logs) -> Done {
+    let client = find(global)?;
+    let what = named(&logs.what)?;
+    let mut query = format!("logs?what={}&follow={}", encode(&what), logs.follow);
+    if let Some(env) = &logs.what.env {
+        query.push_str(&format!("&env={}", encode(env)));
+    }
+    let json = global.json;
+    client
+        .lines(&path(&client, &query).await?, |line| {
+            let wanted = logs.grep.as_ref().is_none_or(|text| line.contains(text.as_str()))
+                && (!logs.failed || line.contains(" ! "));
+            if wanted && json {
+                println!("{}", serde_json::json!({ "line": line }));
+            } else if wanted {
+                println!("{line}");
+            }
+            None
+        })
+        .await
+}
+
+/// `slipway why`.
+pub async fn why(global: &Global, what: &What) -> Done {
+    let client = find(global)?;
+    let mut query = format!("why?what={}", encode(&named(what)?));
+    if let Some(env) = &what.env {
+        query.push_str(&format!("&env={}", encode(env)));
+    }
+    let answer: serde_json::Value = client.get(&path(&client, &query).await?).await?;
+    if global.json {
+        return print_json(&answer);
+    }
+    for line in answer.get("lines").and_then(|lines| lines.as_array()).into_iter().flatten() {
+        println!("{}", line.as_str().unwrap_or_default());
+    }
+    Ok(())
+}
+
+/// `slipway history`.
+pub async fn history(global: &Global, history: &History) -> Done {
+    let client = find(global)?;
+    let mut query = format!("history?limit={}", history.limit);
+    let filters = [("env", &history.what.env), ("service", &history.what.what), ("search", &history.search)];
+    for (name, value) in filters {
+        if let Some(value) = value {
+            query.push_str(&format!("&{name}={}", encode(value)));
+        }
+    }
+    let lines: Vec<HistoryLine> = client.get(&path(&client, &query).await?).await?;
+    if global.json {
+        return print_json(&lines);
+    }
+    for line in &lines {
+        let took = slipway_model::time::words(line.took_ms);
+        println!(
+            "{}  {:<12} {:<10} {:<5} {} {:<12} {} by {}",
+            line.at,
+            line.lane.environment.as_str(),
+            line.lane.service.as_str(),
+            line.release,
+            line.commit.short(),
+            line.result,
+            took,
+            line.by
+        );
+        if !line.reason.is_empty() {
+            println!("    {}", line.reason);
+        }
+    }
+    if lines.is_empty() {
+        println!("nothing was deployed yet");
+    }
+    Ok(())
+}

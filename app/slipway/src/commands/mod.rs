@@ -1,0 +1,16 @@
+//! The commands, a file per family; each is thin: ask, print, exit.
+
+pub mod acts;
+pub mod ask;
+pub mod demo;
+pub mod doctor;
+pub mod list;
+pub mod local;
+pub mod open;
+pub mod parts;
+pub mod push;
+pub mod secret;
+pub mod supervise;
+pub mod token;
+pub mod up;
+pub mod watch;

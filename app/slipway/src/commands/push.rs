@@ -1,0 +1,39 @@
+//! `slipway push`: `git push` that also exits as the change ends.
+
+use crate::cli::Global;
+use crate::client::{encode, find};
+use crate::commands::ask::{head, path};
+use crate::commands::watch::follow;
+use crate::exit::{CHANGE, Done, Exit, WAITS, surroundings};
+use clap::Args;
+use slipway_model::fact::ChangeState;
+use slipway_model::view::ChangeView;
+
+/// What is handed to `git push`.
+#[derive(Debug, Args)]
+pub struct Push {
+    /// Arguments of `git push`; default: the remote `slipway` and this branch
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "GIT ARGS")]
+    arguments: Vec<String>,
+}
+
+/// `slipway push`.
+pub async fn push(global: &Global, push: &Push) -> Done {
+    let mut arguments = push.arguments.clone();
+    if arguments.is_empty() {
+        arguments = vec!["slipway".into(), "HEAD".into()];
+    }
+    let status = std::process::Command::new("git").arg("push").args(&arguments).status().map_err(surroundings)?;
+    if !status.success() {
+        return Err(Exit::silent(CHANGE));
+    }
+    let Some(commit) = head() else { return Ok(()) };
+    let client = find(global)?;
+    let change: ChangeView = client.get(&path(&client, &format!("changes/{}", encode(&commit))).await?).await?;
+    match change.state {
+        ChangeState::Live | ChangeState::Passed | ChangeState::Skipped => Ok(()),
+        ChangeState::Failed | ChangeState::RolledBack | ChangeState::Cancelled => Err(Exit::silent(CHANGE)),
+        ChangeState::Waiting => Err(Exit::silent(WAITS)),
+        ChangeState::Queued | ChangeState::Running => follow(&client, &change, global.json).await,
+    }
+}

@@ -1,0 +1,46 @@
+//! Colour in the terminal: only where there is one, and never against `NO_COLOR`.
+
+use std::io::IsTerminal;
+
+fn colour() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::io::stderr().is_terminal()
+}
+
+fn paint(code: &str, text: &str) -> String {
+    if colour() { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+}
+
+/// Something is wrong.
+pub fn bad(text: &str) -> String {
+    paint("31;1", text)
+}
+
+/// All is well.
+pub fn good(text: &str) -> String {
+    paint("32;1", text)
+}
+
+/// Less important.
+pub fn soft(text: &str) -> String {
+    paint("2", text)
+}
+
+/// A heading.
+pub fn strong(text: &str) -> String {
+    paint("1", text)
+}
+
+/// A line of a push or watch, with its capitals coloured.
+pub fn line(text: &str) -> String {
+    for word in ["ROLLED BACK", "FAILED", "REFUSED", "NOT STARTED"] {
+        if text.contains(word) {
+            return text.replacen(word, &bad(word), 1);
+        }
+    }
+    for word in ["LIVE", "PASSED"] {
+        if text.contains(word) {
+            return text.replacen(word, &good(word), 1);
+        }
+    }
+    text.to_owned()
+}

@@ -1,0 +1,217 @@
+//! Builder, content store and registry as the images port.
+
+use crate::exit::chain;
+use slipway_blobs::Blobs;
+use slipway_builder::{
+    BaseImages, BuildError as EngineError, FileCache, Ignore, ImageReference, Platform, ResolveError,
+};
+use slipway_model::Digest;
+use slipway_model::job::Artifact;
+use slipway_ports::{BuildError, BuildRequest, Built, Fut, Images};
+use slipway_registry::{FileIndex, Index, Published, Registry, Repository, Tag};
+use slipway_worker::Trees;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+/// Images of this machine.
+#[derive(Clone)]
+pub struct LocalImages {
+    /// The content store.
+    pub blobs: Blobs,
+    /// The registry.
+    pub registry: Registry,
+    /// Its index, for tags.
+    pub index: Arc<FileIndex>,
+    /// Checkouts.
+    pub trees: Arc<dyn Trees>,
+    /// Scratch and the memory of packed layers.
+    pub work: PathBuf,
+}
+
+fn machine(error: &dyn std::error::Error) -> BuildError {
+    BuildError::Machine(chain(error))
+}
+
+fn model(digest: &slipway_blobs::Digest) -> Digest {
+    Digest::parse(&digest.to_string()).unwrap_or_else(|_| unreachable!("both have one form"))
+}
+
+fn blob(digest: &Digest) -> Option<slipway_blobs::Digest> {
+    digest.as_str().parse().ok()
+}
+
+struct Bases(Registry);
+
+impl BaseImages for Bases {
+    fn resolve(&self, reference: &ImageReference) -> Result<Option<slipway_blobs::Digest>, ResolveError> {
+        let Ok(repository) = reference.repository.parse::<Repository>() else { return Ok(None) };
+        if let Some(digest) = &reference.digest {
+            return Ok(self.0.has_manifest(&repository, digest)?.then_some(*digest));
+        }
+        let Some(Ok(tag)) = reference.tag.as_ref().map(|tag| tag.parse::<Tag>()) else { return Ok(None) };
+        Ok(self.0.resolve(&repository, &tag)?)
+    }
+}
+
+impl LocalImages {
+    fn build_now(&self, request: &BuildRequest, tree: &Path) -> Result<Built, BuildError> {
+        let file = tree.join(&request.def.dockerfile);
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| BuildError::Change(format!("`{}` cannot be read: {error}", request.def.dockerfile)))?;
+        let dockerfile = slipway_builder::parse(&text)
+            .map_err(|problems| BuildError::Change(places(&request.def.dockerfile, &problems)))?;
+        let context = tree.join(&request.def.folder);
+        let scratch = Scratch::new(&self.work).map_err(|error| machine(&error))?;
+        let jobs = self.job_folders(request, &scratch.0)?;
+        let ignore = match std::fs::read_to_string(context.join(".dockerignore")) {
+            Ok(text) => {
+                Ignore::parse(&text).map_err(|problems| BuildError::Change(places(".dockerignore", &problems)))?
+            }
+            Err(_) => Ignore::default(),
+        };
+        let engine = slipway_builder::BuildRequest {
+            dockerfile,
+            context,
+            ignore,
+            jobs,
+            arguments: request.def.args.clone(),
+            target: request.def.target.clone(),
+            labels: BTreeMap::new(),
+            platform: Platform::host(),
+            scratch: scratch.0.clone(),
+            stop: Arc::new(AtomicBool::new(false)),
+        };
+        let cache = FileCache::new(self.work.join("layers"));
+        let built = slipway_builder::build(&engine, &self.blobs, &Bases(self.registry.clone()), &cache)
+            .map_err(|error| explained(&request.def.dockerfile, &error))?;
+        self.publish(request, &built)
+    }
+
+    fn publish(&self, request: &BuildRequest, built: &slipway_builder::Built) -> Result<Built, BuildError> {
+        let (name, tag) = request.reference.rsplit_once(':').unwrap_or((&request.reference, ""));
+        let repository: Repository = name.parse().map_err(|error| BuildError::Machine(format!("{error}")))?;
+        let known = self.registry.has_manifest(&repository, &built.manifest).map_err(|error| machine(&error))?;
+        let older = if known { self.tag_of(&repository, &built.manifest) } else { None };
+        let reference = match &older {
+            Some(tag) => format!("{name}:{tag}"),
+            None => {
+                let tag: Tag = tag.parse().map_err(|error| BuildError::Machine(format!("{error}")))?;
+                match self.registry.publish(&repository, &built.manifest, &[tag]).map_err(|error| machine(&error))? {
+                    Published::New | Published::Same => request.reference.clone(),
+                    Published::TagTaken { tag, holds } => {
+                        return Err(BuildError::Change(format!(
+                            "tag `{tag}` of `{name}` holds other content ({holds}); use `build: {{ tag: githash-buildid }}`"
+                        )));
+                    }
+                }
+            }
+        };
+        let port = |text: &String| text.split('/').next().and_then(|port| port.parse().ok());
+        Ok(Built {
+            digest: model(&built.manifest),
+            size_bytes: built.size_bytes,
+            ports: built.exposed_ports.iter().filter_map(port).collect(),
+            reference,
+            reused: older.is_some(),
+            warnings: built.warnings.iter().map(ToString::to_string).collect(),
+        })
+    }
+
+    fn tag_of(&self, repository: &Repository, manifest: &slipway_blobs::Digest) -> Option<Tag> {
+        let tags = self.index.list_tags(repository, None, 10_000).ok()??;
+        tags.into_iter().rev().find(|tag| self.index.get_tag(repository, tag).ok().flatten().as_ref() == Some(manifest))
+    }
+
+    /// What jobs left, unpacked; paths are those within the service's folder, as its Dockerfile says them.
+    fn job_folders(&self, request: &BuildRequest, scratch: &Path) -> Result<BTreeMap<String, PathBuf>, BuildError> {
+        let mut folders = BTreeMap::new();
+        for (job, artifacts) in &request.artifacts {
+            let folder = scratch.join("jobs").join(job);
+            std::fs::create_dir_all(&folder).map_err(|error| machine(&error))?;
+            for artifact in artifacts {
+                self.unpack_artifact(artifact, &folder)?;
+            }
+            let inner = folder.join(&request.def.folder);
+            folders.insert(job.clone(), if inner.is_dir() { inner } else { folder });
+        }
+        Ok(folders)
+    }
+
+    fn unpack_artifact(&self, artifact: &Artifact, folder: &Path) -> Result<(), BuildError> {
+        let digest = blob(&artifact.digest)
+            .ok_or_else(|| BuildError::Machine(format!("artifact `{}` has no digest", artifact.name)))?;
+        let file = self.blobs.open_file(&digest).map_err(|error| machine(&error))?;
+        slipway_worker::unpack(file, folder).map_err(|error| machine(&error))
+    }
+}
+
+fn places(file: &str, problems: &[slipway_builder::Problem]) -> String {
+    let lines: Vec<String> = problems.iter().map(|problem| place(file, problem)).collect();
+    lines.join("\n")
+}
+
+fn place(file: &str, problem: &slipway_builder::Problem) -> String {
+    let hint = problem.hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default();
+    format!("{file}:{}:{}: {}{hint}", problem.line, problem.column, problem.message)
+}
+
+fn explained(file: &str, error: &EngineError) -> BuildError {
+    match error {
+        EngineError::Refused(problems) => BuildError::Change(places(file, problems)),
+        other => machine(other),
+    }
+}
+
+/// A folder for one build, gone afterwards.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new(work: &Path) -> std::io::Result<Scratch> {
+        let unique = slipway_vault::random::<8>()
+            .map(|bytes| slipway_model::hex(&bytes))
+            .map_err(|_| std::io::Error::other("no random bytes"))?;
+        let folder = work.join("build").join(unique);
+        std::fs::create_dir_all(&folder)?;
+        Ok(Scratch(folder))
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+impl Images for LocalImages {
+    fn build(&self, request: BuildRequest) -> Fut<'_, Result<Built, BuildError>> {
+        Box::pin(async move {
+            let lease = self.trees.lease(&request.project, &request.commit).await.map_err(BuildError::Machine)?;
+            let images = self.clone();
+            let task = tokio::task::spawn_blocking(move || {
+                let built = images.build_now(&request, &lease.path);
+                drop(lease);
+                built
+            });
+            task.await.map_err(|error| machine(&error))?
+        })
+    }
+
+    fn exists(&self, digest: &Digest) -> Fut<'_, bool> {
+        let (blobs, digest) = (self.blobs.clone(), blob(digest));
+        Box::pin(async move { digest.is_some_and(|digest| blobs.has(&digest)) })
+    }
+
+    fn resolve(&self, reference: &str) -> Fut<'_, Option<Digest>> {
+        let found = reference
+            .parse::<ImageReference>()
+            .ok()
+            .and_then(|reference| Bases(self.registry.clone()).resolve(&reference).ok().flatten());
+        Box::pin(async move { found.map(|digest| model(&digest)) })
+    }
+
+    fn has_blob(&self, digest: &Digest) -> Fut<'_, bool> {
+        self.exists(digest)
+    }
+}

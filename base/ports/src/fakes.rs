@@ -1,1 +1,0 @@
-//! Fakes of the ports, for tests and the simulator.
