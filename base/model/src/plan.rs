@@ -95,7 +95,7 @@ impl Decision {
 
 /// Exactly what an item does.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[serde(tag = "does", rename_all = "kebab-case")]
 pub enum ItemSpec {
     /// Run a job.
     Job(Box<JobDef>),

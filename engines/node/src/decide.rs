@@ -5,7 +5,7 @@
 
 use slipway_model::instance::{LaneWish, Slot};
 use slipway_model::{InstanceId, ReleaseId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Instances that one lane may ask for; above it the wish is refused.
 pub(crate) const INSTANCES_MAX: u32 = 500;
@@ -94,8 +94,9 @@ pub(crate) fn normalise(mut wish: LaneWish) -> LaneWish {
     for host in &mut wish.hosts {
         host.make_ascii_lowercase();
     }
-    wish.hosts.sort();
-    wish.hosts.dedup();
+    // The first one is the one that people are shown.
+    let mut known = BTreeSet::new();
+    wish.hosts.retain(|host| known.insert(host.clone()));
     wish.slots = slots;
     wish.weights = weights;
     wish

@@ -20,6 +20,7 @@ mod files;
 mod http;
 mod images;
 mod inside;
+mod lane;
 mod life;
 mod listeners;
 mod logs;

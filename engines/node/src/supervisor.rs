@@ -6,6 +6,7 @@
 
 use crate::adopt::Found;
 use crate::decide::{self, Have, Phase, Role};
+use crate::lane::{LaneNow, Unit, is_empty};
 use crate::life::{Begin, Common, Life, Order, Tale};
 use crate::listeners::Listeners;
 use crate::meta::Meta;
@@ -13,8 +14,8 @@ use crate::protocol::Refusal;
 use crate::state::{LaneState, StateFolder};
 use crate::table::{self, Route};
 use crate::traffic::now;
-use slipway_model::instance::{InstanceSeen, InstanceSpec, InstanceState, LaneSeen, LaneWish};
-use slipway_model::{At, Digest, InstanceId, Lane, ReleaseId};
+use slipway_model::instance::{InstanceSpec, LaneSeen, LaneWish};
+use slipway_model::{Digest, InstanceId, Lane, ReleaseId};
 use slipway_ports::NodeEvent;
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
@@ -43,29 +44,6 @@ pub(crate) enum Message {
     ShowAll,
     /// Stop every instance; the wishes stay. Answered when all are gone.
     StopEverything(oneshot::Sender<()>),
-}
-
-/// One instance.
-struct Unit {
-    meta: Meta,
-    phase: Phase,
-    role: Role,
-    born: u64,
-    since: At,
-    reason: String,
-    orders: mpsc::UnboundedSender<Order>,
-    /// The digest of the newest specification it was given.
-    spec: Digest,
-}
-
-/// One lane.
-struct LaneNow {
-    state: LaneState,
-    units: Vec<Unit>,
-    weights: Vec<(ReleaseId, u32)>,
-    routed: bool,
-    /// Why instances cannot be started at all, or routing not be changed.
-    trouble: Option<String>,
 }
 
 pub(crate) struct Supervisor {
@@ -477,76 +455,4 @@ pub(crate) struct Leave {
     pub(crate) within: Duration,
     /// Told when they have ended.
     pub(crate) done: oneshot::Sender<()>,
-}
-
-impl LaneNow {
-    fn new(state: LaneState) -> LaneNow {
-        LaneNow { state, units: Vec::new(), weights: Vec::new(), routed: false, trouble: None }
-    }
-
-    fn have(&self) -> Vec<Have> {
-        self.units.iter().map(Unit::have).collect()
-    }
-
-    /// Instances in the order in which they were made, whatever happened to them since.
-    fn give_places(&mut self) {
-        self.units.sort_by_key(|unit| unit.born);
-    }
-}
-
-impl Unit {
-    fn have(&self) -> Have {
-        Have {
-            id: self.meta.id.clone(),
-            release: self.meta.release.clone(),
-            phase: self.phase,
-            role: self.role,
-            born: self.born,
-        }
-    }
-
-    fn turn(&mut self, phase: Phase, reason: String) {
-        if self.phase != phase {
-            (self.phase, self.since) = (phase, now());
-        }
-        self.reason = reason;
-    }
-
-    /// What a process tells of itself changes nothing about its leaving.
-    fn unless_leaving(&mut self, phase: Phase, reason: String) {
-        if !self.phase.is_leaving() {
-            self.turn(phase, reason);
-        }
-    }
-
-    fn seen(&self, trouble: Option<&str>) -> InstanceSeen {
-        let state = match (self.phase, self.role) {
-            (Phase::Starting, _) => InstanceState::Starting,
-            (Phase::Ready, Role::Serving) => InstanceState::Ready,
-            (Phase::Ready, Role::Retiring) => InstanceState::Retiring,
-            (Phase::Unready, _) => InstanceState::Unready,
-            (Phase::BackingOff, _) => InstanceState::BackingOff,
-            (Phase::Draining, _) => InstanceState::Draining,
-            (Phase::Stopping, _) => InstanceState::Stopping,
-            (Phase::Stopped, _) => InstanceState::Stopped,
-        };
-        let reason = if self.reason.is_empty() { trouble.unwrap_or_default() } else { &self.reason };
-        InstanceSeen {
-            id: self.meta.id.clone(),
-            release: self.meta.release.clone(),
-            image: self.meta.image.clone(),
-            spec: self.meta.spec_digest.clone(),
-            state,
-            since: self.since,
-            restarts: self.meta.restarts,
-            ready_ms: self.meta.ready_ms,
-            reason: reason.to_owned(),
-            exit: self.meta.exit.clone(),
-        }
-    }
-}
-
-/// Nothing runs and nothing is reached.
-fn is_empty(wish: &LaneWish) -> bool {
-    wish.slots.is_empty() && wish.hosts.is_empty()
 }

@@ -2,9 +2,11 @@
 
 use crate::world::*;
 use slipway_model::instance::InstanceState::{BackingOff, Ready};
+use slipway_model::instance::LaneSeen;
 use slipway_node::Ending;
 use slipway_node::fd_store::FdStore;
 use slipway_ports::FleetError;
+use std::collections::BTreeSet;
 
 // R321
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -18,9 +20,7 @@ async fn instances_are_adopted_without_a_restart() {
     assert!(matches!(error, FleetError::NoNode), "{error}");
     world.start().await;
     let after = world.settles(1, &[("a", Ready, 2)]).await;
-    let ids = |seen: &slipway_model::instance::LaneSeen| {
-        seen.instances.iter().map(|i| (i.id.clone(), i.restarts)).collect::<Vec<_>>()
-    };
+    let ids = |seen: &LaneSeen| seen.instances.iter().map(|i| (i.id.clone(), i.restarts)).collect::<BTreeSet<_>>();
     assert_eq!(ids(&before), ids(&after));
     // The same processes, at the same addresses.
     let mut now = vec![world.get("/").await.1, world.get("/").await.1];

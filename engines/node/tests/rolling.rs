@@ -147,6 +147,20 @@ async fn an_instance_that_goes_finishes_its_requests_and_runs_stop_before_first(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_signal_that_the_service_asks_for_is_sent() {
+    let world = World::new().await;
+    let mut spec = spec(&[]);
+    spec.stop.signal = 2;
+    world.wish(wish(1, vec![slot("a", 1, 0, &spec)], &[("a", 1)])).await.unwrap();
+    world.settles(1, &[("a", Ready, 1)]).await;
+    world.wish(wish(2, vec![], &[])).await.unwrap();
+    world.settles(2, &[]).await;
+    let history = world.heard.borrow().history.clone();
+    let exit = history.iter().rev().find_map(|seen| seen.instances.first()?.exit.clone()).unwrap();
+    assert_eq!(exit.code, 130);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_is_not_ready_never_gets_a_request() {
     let world = World::new().await;
     let bad = spec(&[("HEALTH", "503")]);

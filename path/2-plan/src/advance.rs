@@ -5,7 +5,7 @@
 use crate::record::{ChangeRecord, ItemState};
 use slipway_model::ItemId;
 use slipway_model::fact::ChangeState;
-use slipway_model::plan::{Decision, ItemSpec};
+use slipway_model::plan::Decision;
 use std::collections::BTreeMap;
 
 /// What follows from the results so far.
@@ -90,18 +90,22 @@ pub fn ended(record: &ChangeRecord, advance: &Advance) -> Option<(ChangeState, S
     if let Some(refused) = lanes.iter().find(|lane| lane.was_refused()) {
         return Some((ChangeState::Failed, refused.reason.clone()));
     }
-    let deploys = record.plan.as_ref().is_some_and(|plan| !plan.environments.is_empty());
-    let released = record.plan.as_ref().is_some_and(|plan| {
-        plan.items.iter().any(|item| {
-            matches!(item.spec, ItemSpec::Release(_))
-                && item.decision == Decision::Run
-                && !advance.blocked.contains_key(&item.id)
-        })
-    });
-    if deploys && released && lanes.is_empty() {
-        // The release was made; its candidates are about to be queued.
+    if !all_queued(record) {
+        // A release was made; its candidates are about to be queued.
         return None;
     }
     let state = if lanes.is_empty() { ChangeState::Passed } else { ChangeState::Live };
     Some((state, String::new()))
+}
+
+/// Whether every release of this change has asked every environment that it has a configuration for.
+fn all_queued(record: &ChangeRecord) -> bool {
+    let environments = record.plan.iter().flat_map(|plan| &plan.environments);
+    let mut wanted =
+        environments.flat_map(|policy| record.releases.values().map(move |(release, _)| (policy, release)));
+    wanted.all(|(policy, release)| {
+        let asked =
+            record.lanes.keys().any(|lane| lane.environment == policy.name && lane.service == release.bundle.service);
+        asked || release.bundle.environment(&policy.name).is_none()
+    })
 }

@@ -102,12 +102,14 @@ impl ChangeRecord {
             Body::ChangeReceived(info) => self.info = Some(info.clone()),
             Body::PlanMade { plan } => self.plan = Some((**plan).clone()),
             Body::ChangeEnded { state, reason } => self.ended = Some((*state, reason.clone())),
-            Body::JobStarted { item, run, attempt } => {
+            Body::JobStarted { item, run, attempt } if self.is_newest(item, *attempt) => {
                 drop(self.runs.insert(item.clone(), (run.clone(), *attempt, None)))
             }
-            Body::JobEnded { item, run, attempt, outcome } => {
+            Body::JobEnded { item, run, attempt, outcome } if self.is_newest(item, *attempt) => {
                 self.runs.insert(item.clone(), (run.clone(), *attempt, Some((**outcome).clone())));
             }
+            // An attempt that ends late says nothing about the one that followed it.
+            Body::JobStarted { .. } | Body::JobEnded { .. } => {}
             Body::ImageStarted { item, .. } => {
                 let attempts = self.builds.get(item).map_or(0, |(attempts, _)| *attempts);
                 self.builds.insert(item.clone(), (attempts + 1, None));
@@ -145,6 +147,15 @@ impl ChangeRecord {
         }
     }
 
+    fn is_newest(&self, item: &ItemId, attempt: u32) -> bool {
+        self.runs.get(item).is_none_or(|(_, newest, _)| attempt >= *newest)
+    }
+
+    fn is_running(&self, item: &ItemId) -> bool {
+        self.runs.get(item).is_some_and(|(_, _, outcome)| outcome.is_none())
+            || (self.builds.get(item).is_some_and(|(_, failed)| failed.is_none()) && !self.images.contains_key(item))
+    }
+
     fn gated(&mut self, candidate: &Candidate, gate: &Gate) {
         // A release that a newer one passed by is answered without having been queued.
         let fresh = || LaneProgress { candidate: candidate.clone(), gate: None, phase: None, reason: String::new() };
@@ -160,6 +171,8 @@ impl ChangeRecord {
 
     fn command(&mut self, verb: &str, item: Option<&ItemId>) {
         match (verb, item) {
+            // What runs already is not run beside itself.
+            ("retry", Some(item)) if self.is_running(item) => {}
             ("retry", Some(item)) => {
                 let attempt = self.runs.get(item).map_or(0, |(_, attempt, _)| *attempt);
                 let built = self.builds.get(item).map_or(0, |(attempts, _)| *attempts);

@@ -148,8 +148,8 @@ impl Releases {
         if let Some(newer) = self.outrun_by(&record, &candidate).await {
             append = append.fact(superseded(&candidate, &newer));
         } else {
-            // Only one asks at a time: who waited until now is told that it waits no more.
-            if let Some(waiting) = record.candidate.as_ref().filter(|_| record.is_waiting()) {
+            // Only one asks at a time: who waited for an answer or its turn is told that it waits no more.
+            if let Some(waiting) = record.candidate.as_ref().filter(|_| record.may_change()) {
                 append = append.fact(superseded(waiting, &candidate));
             }
             append = append.fact(NewFact::new(candidate.change.clone(), Body::ReleaseQueued(candidate)));
@@ -183,14 +183,8 @@ impl Releases {
         if record.gate.as_ref() == Some(&answer) {
             return Ok(Some(answer));
         }
-        let mut append = Append::to(&lane.project, stream::lane(lane));
-        if let (Gate::Open { .. }, Some(waiting)) = (&answer, record.opened.as_ref().filter(|opened| **opened != candidate))
-        {
-            // It was let in and has not begun: this one goes in its place.
-            append = append.fact(superseded(waiting, &candidate));
-        }
         let body = Body::ReleaseGated { candidate: candidate.clone(), gate: answer.clone() };
-        let append = append.fact(NewFact::new(candidate.change, body));
+        let append = Append::to(&lane.project, stream::lane(lane)).fact(NewFact::new(candidate.change, body));
         self.ports.store.append(append).await?;
         Ok(Some(answer))
     }
@@ -254,14 +248,16 @@ impl Releases {
                 let effective = |release: &Option<Release>| {
                     release.as_ref().map(|release| release.bundle.effective(&lane.environment))
                 };
-                Some((current.clone(), effective(&running) == effective(&release)))
+                // While something moves, what will serve is not known yet: it is asked again when its turn comes.
+                let same = effective(&running) == effective(&release) && !record.unsettled;
+                Some((current.clone(), same))
             }
             None => None,
         };
         let mut after = Vec::new();
         for environment in &policy.after {
             let before = self.record(&Lane { environment: environment.clone(), ..lane.clone() }).await?;
-            after.push((environment.clone(), standing(&before, &candidate.release)));
+            after.push((environment.clone(), standing(&before, candidate)));
         }
         let (held, released) = self.holds(project, record, candidate, planned).await;
         let names = release
@@ -385,11 +381,16 @@ fn superseded(older: &Candidate, by: &Candidate) -> NewFact {
 }
 
 /// How a release stands in a lane: it also succeeded there when it is what serves.
-fn standing(record: &LaneRecord, release: &ReleaseId) -> Option<(slipway_model::rollout::Phase, String)> {
+fn standing(record: &LaneRecord, asking: &Candidate) -> Option<(slipway_model::rollout::Phase, String)> {
+    let release = &asking.release;
     if !record.moving && record.current.as_ref().is_some_and(|current| &current.id == release) {
         return Some((slipway_model::rollout::Phase::Succeeded, String::new()));
     }
     let asked = record.candidate.as_ref().is_some_and(|candidate| &candidate.release == release);
+    let passed_over = |refused: &Candidate| &refused.release == release && refused.commit == asking.commit;
+    if !asked && record.superseded.iter().any(passed_over) {
+        return Some((slipway_model::rollout::Phase::Dropped, "another release went in its place".into()));
+    }
     match (&record.gate, record.phases.get(release)) {
         (Some(Gate::Refused { reason, .. }), _) if asked => {
             Some((slipway_model::rollout::Phase::Dropped, reason.clone()))

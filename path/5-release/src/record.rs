@@ -49,6 +49,8 @@ pub struct LaneRecord {
     pub phases: BTreeMap<ReleaseId, (Phase, String)>,
     /// Whether a rollout is under way.
     pub moving: bool,
+    /// Whether it is not known yet which release it ends on.
+    pub unsettled: bool,
 }
 
 impl LaneRecord {
@@ -70,6 +72,7 @@ impl LaneRecord {
             Body::CommandGiven(command) => self.command(command, fact),
             Body::RolloutPhase(moved) => {
                 self.moving = !moved.phase.is_final();
+                self.unsettled = self.moving && !matches!(moved.phase, Phase::Baking | Phase::Contracting);
                 let begun = |opened: &Candidate| opened.release == moved.head.to.id && opened.commit == moved.head.commit;
                 if self.opened.as_ref().is_some_and(begun) {
                     self.opened = None;

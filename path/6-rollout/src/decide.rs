@@ -198,11 +198,9 @@ fn abort(state: State, reason: &str, now: Now) -> Step {
             let state = enter(state, Phase::Dropped, reason, None, now);
             Step { state, intents: vec![Intent::Wish] }
         }
-        Phase::Provisioning
-        | Phase::Probing
-        | Phase::Stepping
-        | Phase::Promoting
-        | Phase::Baking => back::give_up(state, reason.to_owned(), None, now),
+        Phase::Provisioning | Phase::Probing | Phase::Stepping | Phase::Promoting | Phase::Baking => {
+            back::give_up(state, reason.to_owned(), None, now)
+        }
         // The old release is being stopped and it ends at once: going back from here is a rollout of its own.
         Phase::Contracting
         | Phase::Returning

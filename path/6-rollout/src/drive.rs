@@ -222,7 +222,9 @@ impl Rollouts {
         let serves_already = head.from.is_none() && record.current().is_some_and(|current| current.id == head.to.id);
         let mut state = State::new(head, wish::policy(&to, old.as_ref(), &lane.environment));
         if serves_already {
-            // Going back by command ended on this very release: it is proved once more, and keeps serving meanwhile.
+            // What went before it in this lane ended on this very release: there is nothing to move.
+            state.phase = Phase::Succeeded;
+            state.reason = "it serves already".into();
             state.new_serving = state.policy.desired;
             state.weights = (1, 0);
         }
@@ -231,8 +233,9 @@ impl Rollouts {
 
     async fn start(&self, lane: &Lane, actor: &mut LaneActor, mut state: State) -> Result<(), DriveError> {
         state.wish_epoch = actor.record.version + 1;
+        let event = if state.phase.is_final() { Event::Resumed } else { Event::Continue };
         self.record_states(lane, actor, vec![(state, Vec::new())]).await?;
-        self.turn(lane, actor, Event::Continue).await
+        self.turn(lane, actor, event).await
     }
 
     async fn turn(&self, lane: &Lane, actor: &mut LaneActor, event: Event) -> Result<(), DriveError> {

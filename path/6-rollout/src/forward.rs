@@ -62,7 +62,7 @@ pub fn next_step(mut state: State, now: Now) -> Step {
     let mut room = (desired + surge).saturating_sub(serving);
     if room == 0 {
         // No surge left: withdraw as many old ones as may be unavailable. They stay alive until the verdict.
-        let withdrawn = state.policy.unavailable.min(state.old_serving).max(1);
+        let withdrawn = state.policy.unavailable.max(1).min(state.old_serving);
         state.old_serving -= withdrawn;
         state.old_retiring += withdrawn;
         room = withdrawn;
@@ -199,7 +199,9 @@ pub fn promoting(state: State, event: &Event, now: Now) -> Step {
                 Ok(()) if seen.serving >= state.policy.desired => {
                     let bake = state.policy.verify.bake_ms;
                     let reason = format!("serves everything; watched for {}", slipway_model::time::words(bake));
-                    Step { state: enter(state, Phase::Baking, reason, Some(bake), now), intents: vec![Intent::Judge] }
+                    let mut state = enter(state, Phase::Baking, reason, Some(bake), now);
+                    state.asked = true;
+                    Step { state, intents: vec![Intent::Judge] }
                 }
                 Ok(()) => late(state, now, "instances were lost while traffic moved"),
                 Err(what) => give_up(state, format!("what runs is not what was intended: {what}"), None, now),

@@ -37,6 +37,7 @@ pub struct Follow {
     running: BTreeMap<String, At>,
     lanes: BTreeMap<Lane, LaneEnd>,
     releases_due: BTreeSet<ItemId>,
+    steps_said: BTreeMap<Lane, usize>,
     planned: bool,
     ended: Option<ChangeState>,
 }
@@ -51,6 +52,7 @@ impl Follow {
             running: BTreeMap::new(),
             lanes: BTreeMap::new(),
             releases_due: BTreeSet::new(),
+            steps_said: BTreeMap::new(),
             planned: false,
             ended: None,
         }
@@ -233,6 +235,11 @@ impl Follow {
                 self.lanes.insert(lane.clone(), LaneEnd::Bad);
                 vec![self.line(at, &format!("NOT STARTED {title}: {}", moved.reason))]
             }
+            // It served already when its turn came.
+            Phase::Succeeded if before == Some(LaneEnd::Open) => {
+                self.lanes.insert(lane.clone(), LaneEnd::Live);
+                vec![self.line(at, &format!("LIVE {title}   {}", url(lane)))]
+            }
             Phase::Succeeded | Phase::Contracting => Vec::new(),
             Phase::Returning => {
                 self.lanes.insert(lane.clone(), LaneEnd::Open);
@@ -241,6 +248,10 @@ impl Follow {
             }
             Phase::Stepping => {
                 self.lanes.insert(lane.clone(), LaneEnd::Open);
+                // A step is recorded when traffic has moved and again when it is judged; it is said once.
+                if self.steps_said.insert(lane.clone(), moved.steps.len()) == Some(moved.steps.len()) {
+                    return Vec::new();
+                }
                 vec![
                     self.line(
                         at,
