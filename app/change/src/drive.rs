@@ -182,7 +182,7 @@ impl Road {
     async fn carry_out(&self, work: Work) {
         match work {
             Work::Order(n, project, order) => {
-                self.insist(&format!("{order:.60?}"), || self.obey(&project, &order)).await;
+                self.insist(&order, || self.obey(&project, &order)).await;
                 self.inner.progress.end(n);
             }
             Work::Seen(seen) => self.seen(*seen).await,
@@ -193,13 +193,15 @@ impl Road {
     }
 
     /// Repeats until it is done: orders are idempotent, and an order that is lost would stop its aggregate for ever.
-    async fn insist<F, R>(&self, what: &str, mut attempt: F)
+    async fn insist<F, R>(&self, what: &(dyn std::fmt::Debug + Send + Sync), mut attempt: F)
     where
         F: FnMut() -> R,
         R: Future<Output = Result<(), String>>,
     {
         let (mut pause, longest) = AGAIN_MS;
         while let Err(error) = attempt().await {
+            // Only who failed is put in words, and not with all it carries.
+            let what: String = format!("{what:?}").chars().take(80).collect();
             (self.inner.stages.complain)(&format!("{what}: {error}; again in {pause} ms"));
             self.inner.stages.clock.sleep(pause).await;
             pause = (pause * 2).min(longest);

@@ -89,15 +89,19 @@ pub fn next(fact: &Fact) -> Vec<Order> {
 fn rollout(moved: &RolloutMoved) -> Vec<Order> {
     let lane = &moved.head.lane;
     let over = || {
-        vec![Order::StopJudging(Box::new(moved.clone())), Order::Begin(lane.clone()), Order::GateOthers(lane.clone())]
+        vec![
+            Order::StopJudging(Box::new(moved.clone())),
+            Order::Gate(lane.clone()),
+            Order::Begin(lane.clone()),
+            Order::GateOthers(lane.clone()),
+        ]
     };
     match moved.phase {
         Phase::Capturing => vec![Order::StopJudging(Box::new(moved.clone())), Order::Capture(Box::new(moved.clone()))],
         Phase::Returning => vec![Order::StopJudging(Box::new(moved.clone()))],
-        Phase::Baking => vec![Order::Begin(lane.clone())],
-        // Who was let in before this commit was held is asked again.
-        Phase::RolledBack | Phase::NeedsHuman => [vec![Order::Gate(lane.clone())], over()].concat(),
-        Phase::Succeeded | Phase::Dropped => over(),
+        // Who was let in meanwhile is asked again before its turn: what serves, or what is held, is another now.
+        Phase::Baking => vec![Order::Gate(lane.clone()), Order::Begin(lane.clone())],
+        Phase::Succeeded | Phase::RolledBack | Phase::NeedsHuman | Phase::Dropped => over(),
         Phase::Queued
         | Phase::Gated
         | Phase::Prepared

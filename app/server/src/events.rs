@@ -1,6 +1,6 @@
 //! The event log as server-sent events, resumable by number.
 //!
-//! In: `after=N` (or `Last-Event-ID`), `project`. Out: one event per fact, in order, without gaps. Never: drops one
+//! In: `after=N` (or `Last-Event-ID`), `project`, `change`. Out: one event per fact, in order, without gaps. Never: drops one
 //! because the reader is slow; such a reader gets them from the journal.
 
 use crate::{Caller, Server};
@@ -25,12 +25,14 @@ const BATCH: usize = 500;
 pub struct EventsQuery {
     after: Option<u64>,
     project: Option<String>,
+    change: Option<String>,
 }
 
 struct Stream {
     server: Server,
     caller: Caller,
     project: Option<String>,
+    change: Option<String>,
     live: broadcast::Receiver<Arc<Fact>>,
     ready: VecDeque<Arc<Fact>>,
     n: u64,
@@ -50,6 +52,7 @@ pub async fn events(
         live: server.road().live(),
         n: query.after.or(last).unwrap_or(newest),
         project: query.project,
+        change: query.change,
         server,
         caller,
         ready: VecDeque::new(),
@@ -71,7 +74,9 @@ impl Stream {
                     continue;
                 }
                 self.n = fact.n;
-                let wanted = self.project.as_ref().is_none_or(|project| fact.project.as_str() == project);
+                let of_change = |wanted: &String| fact.change.as_ref().is_some_and(|change| change.as_str() == wanted);
+                let wanted = self.project.as_ref().is_none_or(|project| fact.project.as_str() == project)
+                    && self.change.as_ref().is_none_or(of_change);
                 if wanted && self.caller.may("events", Some(&fact.project)) {
                     let data = serde_json::to_string(&Event::from(&*fact)).unwrap_or_default();
                     return Some(format!("id: {}\ndata: {data}\n\n", fact.n));

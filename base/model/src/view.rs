@@ -110,6 +110,9 @@ pub struct InstanceView {
     /// How often it was started again.
     #[serde(default)]
     pub restarts: u32,
+    /// From start to ready, once it was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ready_ms: Option<u64>,
     /// Why it is not ready.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,

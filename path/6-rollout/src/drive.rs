@@ -124,10 +124,9 @@ impl Rollouts {
                 }
                 (_, Purpose::Deploy | Purpose::Refresh) => return Ok(deadline(&actor)),
             };
+            // Its end is a fact that asks the gates again, and then begins what still may.
             self.turn(lane, &mut actor, event).await?;
-            if actor.record.state.as_ref().is_some_and(|state| !state.phase.is_final()) {
-                return Ok(deadline(&actor));
-            }
+            return Ok(deadline(&actor));
         }
         let mut state = self.first_state(lane, &actor.record, &candidate).await?;
         state.gate_n = gate_n;

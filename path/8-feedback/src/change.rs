@@ -5,8 +5,9 @@
 use slipway_model::fact::{Body, ChangeInfo, ChangeState, Fact, Gate};
 use slipway_model::job::JobOutcome;
 use slipway_model::plan::{Decision, Item, ItemSpec, Plan};
+use slipway_model::release::{Origin, Release};
 use slipway_model::view::{ChangeView, JobView, PlanItemView, PlanView, ReleaseView, RolloutView, Waiting};
-use slipway_model::{At, ItemId};
+use slipway_model::{At, ItemId, Lane, RunId};
 use std::collections::BTreeMap;
 
 /// A fresh view of a change.
@@ -36,16 +37,7 @@ pub fn received(info: &ChangeInfo, at: At) -> ChangeView {
 pub fn apply(view: &mut ChangeView, fact: &Fact) {
     match &fact.body {
         Body::PlanMade { plan } => planned(view, plan, fact.at),
-        Body::JobStarted { item, run, attempt } => {
-            view.state = ChangeState::Running;
-            view.timings.entry("to_first_job".into()).or_insert_with(|| fact.at.since_ms(view.received));
-            if let Some(job) = job_mut(view, item) {
-                job.id = run.to_string();
-                job.result = "running".into();
-                job.attempt = *attempt;
-                job.reason.clear();
-            }
-        }
+        Body::JobStarted { item, run, attempt } => job_started(view, fact.at, item, run, *attempt),
         Body::JobEnded { item, outcome, .. } => job_ended(view, item, outcome),
         Body::ImageStarted { .. } => view.state = ChangeState::Running,
         Body::ImageBuilt(image) => {
@@ -53,22 +45,11 @@ pub fn apply(view: &mut ChangeView, fact: &Fact) {
             view.images.push(image.clone());
         }
         Body::ImageFailed { reason, .. } => view.reason.clone_from(reason),
-        Body::ReleaseMade { release, origin, .. } => {
-            view.releases.retain(|known| known.id != release.id);
-            view.releases.push(ReleaseView {
-                id: release.id.clone(),
-                number: release.number,
-                image: release.bundle.image.clone(),
-                tag: origin.tag.clone(),
-                commit: origin.commit.clone(),
-            });
+        Body::ReleaseMade { release, origin, .. } => released(view, release, origin),
+        Body::ReleaseGated { candidate, gate } => {
+            let what = format!("{} {} r{}", candidate.lane.environment, candidate.lane.service, candidate.number);
+            gated(view, &what, gate, fact.at);
         }
-        Body::ReleaseGated { candidate, gate } => gated(
-            view,
-            &format!("{} {} r{}", candidate.lane.environment, candidate.lane.service, candidate.number),
-            gate,
-            fact.at,
-        ),
         Body::RolloutPhase(moved) => {
             rollout(view, fact, moved);
             view.waiting = None;
@@ -81,22 +62,8 @@ pub fn apply(view: &mut ChangeView, fact: &Fact) {
                 seen.evidence = Some((**evidence).clone());
             }
         }
-        Body::HoldSet { lane, .. } => {
-            let held = view
-                .rollouts
-                .iter_mut()
-                .rev()
-                .find(|seen| seen.environment == lane.environment && seen.service == lane.service);
-            if let Some(held) = held {
-                held.held = true;
-            }
-        }
-        Body::ChangeEnded { state, reason } => {
-            view.state = *state;
-            view.reason.clone_from(reason);
-            view.waiting = None;
-            view.timings.insert("to_end".into(), fact.at.since_ms(view.received));
-        }
+        Body::HoldSet { lane, .. } => held(view, lane),
+        Body::ChangeEnded { state, reason } => ended(view, *state, reason, fact.at),
         Body::CommandGiven(command) if command.verb == "retry" => {
             view.state = ChangeState::Running;
             view.reason.clear();
@@ -110,6 +77,42 @@ pub fn apply(view: &mut ChangeView, fact: &Fact) {
         | Body::CommandGiven(_)
         | Body::NoticeSent { .. } => {}
     }
+}
+
+fn job_started(view: &mut ChangeView, at: At, item: &ItemId, run: &RunId, attempt: u32) {
+    view.state = ChangeState::Running;
+    view.timings.entry("to_first_job".into()).or_insert_with(|| at.since_ms(view.received));
+    if let Some(job) = job_mut(view, item) {
+        job.id = run.to_string();
+        job.result = "running".into();
+        job.attempt = attempt;
+        job.reason.clear();
+    }
+}
+
+fn released(view: &mut ChangeView, release: &Release, origin: &Origin) {
+    view.releases.retain(|known| known.id != release.id);
+    view.releases.push(ReleaseView {
+        id: release.id.clone(),
+        number: release.number,
+        image: release.bundle.image.clone(),
+        tag: origin.tag.clone(),
+        commit: origin.commit.clone(),
+    });
+}
+
+fn held(view: &mut ChangeView, lane: &Lane) {
+    let here = |seen: &&mut RolloutView| seen.environment == lane.environment && seen.service == lane.service;
+    if let Some(held) = view.rollouts.iter_mut().rev().find(here) {
+        held.held = true;
+    }
+}
+
+fn ended(view: &mut ChangeView, state: ChangeState, reason: &str, at: At) {
+    view.state = state;
+    view.reason = reason.to_owned();
+    view.waiting = None;
+    view.timings.insert("to_end".into(), at.since_ms(view.received));
 }
 
 fn planned(view: &mut ChangeView, plan: &Plan, at: At) {

@@ -60,10 +60,10 @@ impl LaneState {
                 self.gate = Some((candidate.clone(), queued, fact.at));
             }
             // Who is told that a newer release goes in its place does not ask any more.
-            Body::ReleaseGated { candidate, gate } => {
-                if self.gate.as_ref().is_none_or(|(asking, ..)| asking == candidate) {
-                    self.gate = Some((candidate.clone(), gate.clone(), fact.at));
-                }
+            Body::ReleaseGated { candidate, gate }
+                if self.gate.as_ref().is_none_or(|(asking, ..)| asking == candidate) =>
+            {
+                self.gate = Some((candidate.clone(), gate.clone(), fact.at));
             }
             Body::HoldSet { commit, .. } => {
                 self.held.retain(|held| held != commit);
@@ -165,6 +165,7 @@ impl LaneState {
                 address: instance.id.to_string(),
                 since: instance.since,
                 restarts: instance.restarts,
+                ready_ms: instance.ready_ms,
                 reason: instance.reason.clone(),
             })
             .collect()

@@ -70,8 +70,8 @@ pub async fn up(global: &Global, up: Up) -> Done {
     }
     let client = ready(&data, http).await?;
     announce(global, &data, http, proxy, &pids);
-    let mut events = tokio::spawn(print_events(global.json, client));
-    let ending = ending(&mut events).await;
+    let events = tokio::spawn(print_events(global.json, client));
+    let ending = ending().await;
     events.abort();
     match ending {
         // Drain and stop everything: the node first, while the control plane still hears what it does.
@@ -82,13 +82,13 @@ pub async fn up(global: &Global, up: Up) -> Done {
         }
         // The services go on: only control plane and worker end.
         _ => {
+            for (_, _, task) in &tasks {
+                task.abort();
+            }
             for name in ["serve", "worker"] {
                 if let Some(living) = recorded(&data, name) {
                     living.signal(Signal::TERM);
                 }
-            }
-            for (_, _, task) in &tasks {
-                task.abort();
             }
         }
     }
@@ -115,10 +115,9 @@ async fn wait(tasks: &mut [Kept], interruptible: bool) {
     tokio::select! { () = all => {}, () = interrupt => {} }
 }
 
-async fn ending(events: &mut tokio::task::JoinHandle<()>) -> Signal {
+async fn ending() -> Signal {
     let (interrupt, term) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()));
     let (Ok(mut interrupt), Ok(mut term)) = (interrupt, term) else { return Signal::TERM };
-    let _ = events;
     tokio::select! {
         _ = interrupt.recv() => Signal::INT,
         _ = term.recv() => Signal::TERM,

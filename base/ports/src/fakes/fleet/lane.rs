@@ -160,6 +160,8 @@ impl LaneModel {
             }
         }
         self.instances.retain(|one| one.state != InstanceState::Stopped);
+        let instances = &self.instances;
+        self.counts.retain(|release, _| instances.iter().any(|one| &one.release == release));
         if changed {
             self.assign();
         }

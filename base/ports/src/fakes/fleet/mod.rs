@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Time between two rounds of requests.
-const ROUND_MS: u64 = 100;
+const ROUND_MS: u64 = 150;
 /// The node's wall clock begins like everybody's.
 const EPOCH_MS: u64 = 1_772_366_400_000;
 
@@ -114,7 +114,7 @@ impl FakeFleet {
         self.lock().behaviours.insert(image.clone(), behaviour);
     }
 
-    /// How many requests users send to each lane in each tenth of a second.
+    /// How many requests users send to each lane in each round.
     pub fn load_all(&self, requests: u64) {
         self.lock().load = requests;
     }
