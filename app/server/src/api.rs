@@ -19,6 +19,10 @@ use slipway_model::{ChangeId, CommitId, EnvironmentName, ItemId, Lane, ProjectNa
 
 type Answer<T> = Result<Json<T>, Problem>;
 
+/// The longest name of a token.
+const NAME_BYTES: usize = 100;
+/// A token with an end ends within ten years.
+const DAYS: u64 = 3650;
 /// Changes shown by default.
 const CHANGES: usize = 20;
 
@@ -64,6 +68,9 @@ pub struct NewProject {
 pub async fn make_project(State(server): State<Server>, Json(new): Json<NewProject>) -> Answer<serde_json::Value> {
     let project = ProjectName::parse(&new.name).map_err(|error| Problem::bad(error.to_string()))?;
     let name = slipway_git::ProjectName::parse(project.as_str()).map_err(|error| Problem::bad(error.to_string()))?;
+    if project == crate::auth::system() {
+        return Err(Problem::bad(format!("`{project}` is Slipway's own name")).hint("choose another one"));
+    }
     if !server.parts.git.exists(&name) {
         server.parts.git.create(&name).await.map_err(|error| Problem::broken(error.to_string()))?;
     }
@@ -479,6 +486,7 @@ pub async fn set_secret(
     value: Bytes,
 ) -> Answer<serde_json::Value> {
     let project = project(&name)?;
+    server.must_exist(&project)?;
     let env = environment(secret.env.as_ref())?;
     let good = !secret.name.is_empty()
         && secret.name.len() <= 100
@@ -548,8 +556,12 @@ pub async fn make_token(
     Extension(caller): Extension<Caller>,
     Json(new): Json<NewToken>,
 ) -> Answer<serde_json::Value> {
-    if new.name.is_empty() || new.rights.is_empty() {
-        return Err(Problem::bad("a token needs a name and at least one right"));
+    let plain = |text: &str| text.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | ' '));
+    if new.name.is_empty() || new.name.len() > NAME_BYTES || !plain(&new.name) {
+        return Err(Problem::bad("a token's name is 1 to 100 letters, digits, blanks and - _ . @"));
+    }
+    if new.rights.is_empty() || new.days.is_some_and(|days| days == 0 || days > DAYS) {
+        return Err(Problem::bad("a token needs at least one right, and `days` from 1 to 3650 when it is to end"));
     }
     if let Some(right) = new.rights.iter().find(|right| !caller.rights.contains(right)) {
         return Err(Problem::new(

@@ -53,6 +53,10 @@ pub struct Caller {
     pub project: Option<ProjectName>,
     /// Came by a browser session, which may only look.
     pub browser: bool,
+    /// The token that it began with.
+    pub token: String,
+    /// When that ends.
+    pub expires: Option<At>,
 }
 
 impl Caller {
@@ -134,7 +138,7 @@ impl Auth {
             rights: rights.to_vec(),
             project,
             created: now,
-            expires: days.map(|days| now.plus_ms(days * 86_400_000)),
+            expires: days.map(|days| now.plus_ms(days.saturating_mul(86_400_000))),
         };
         let value = serde_json::to_value(&record).unwrap_or_default();
         let append = Append::to(&system(), "tokens").row("token", &key, Some(value));
@@ -173,6 +177,10 @@ impl Auth {
         let append = Append::to(&system(), "tokens").row("token", &key, None);
         self.store.append(append).await.map_err(|error| error.to_string())?;
         self.tokens.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+        // What was signed in by it ends with it.
+        let mut volatile = self.volatile.lock().unwrap_or_else(PoisonError::into_inner);
+        volatile.sessions.retain(|_, (record, _)| record.id != id);
+        volatile.codes.retain(|_, (record, _)| record.id != id);
         Ok(true)
     }
 
@@ -191,7 +199,8 @@ impl Auth {
         let session = cookie(headers)?;
         let volatile = self.volatile.lock().unwrap_or_else(PoisonError::into_inner);
         let (record, until) = volatile.sessions.get(&hash(&session))?;
-        (now < *until).then(|| caller(record.clone(), true))
+        let lives = now < *until && record.expires.is_none_or(|expires| now < expires);
+        lives.then(|| caller(record.clone(), true))
     }
 
     /// A one-time code with which a browser signs in as this caller.
@@ -201,12 +210,12 @@ impl Auth {
     pub fn code(&self, caller: &Caller, now: At) -> Result<String, String> {
         let code = fresh("").map_err(|error| error.to_string())?;
         let record = TokenRecord {
-            id: String::new(),
+            id: caller.token.clone(),
             name: caller.name.clone(),
             rights: caller.rights.clone(),
             project: caller.project.clone(),
             created: now,
-            expires: None,
+            expires: caller.expires,
         };
         let mut volatile = self.volatile.lock().unwrap_or_else(PoisonError::into_inner);
         make_room(&mut volatile.codes, now);
@@ -239,7 +248,14 @@ fn make_room(kept: &mut BTreeMap<String, (TokenRecord, At)>, now: At) {
 }
 
 fn caller(record: TokenRecord, browser: bool) -> Caller {
-    Caller { name: record.name, rights: record.rights, project: record.project, browser }
+    Caller {
+        name: record.name,
+        rights: record.rights,
+        project: record.project,
+        browser,
+        token: record.id,
+        expires: record.expires,
+    }
 }
 
 fn bearer(headers: &HeaderMap) -> Option<String> {

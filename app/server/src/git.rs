@@ -35,7 +35,8 @@ async fn serve(server: &Server, folder: &str, rest: &str, request: Request) -> R
         Service::UploadPack => "pull",
         Service::ReceivePack => "push",
     };
-    let caller = allowed(server, request.headers(), verb, Some(&project), "GET")?;
+    // A browser sends its cookie to whoever asks for it: Git is spoken with tokens only.
+    let caller = allowed(server, request.headers(), verb, Some(&project), "POST")?;
     let name = slipway_git::ProjectName::parse(project.as_str()).map_err(|error| Problem::bad(error.to_string()))?;
     if !server.parts.git.exists(&name) {
         make(server, &caller, &project, &name, verb).await?;

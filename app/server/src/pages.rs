@@ -3,8 +3,8 @@
 //! In: views. Out: HTML that is readable without scripts. Never: an act; each problem shows the command instead.
 
 use crate::page::{mark, page, sign};
-use crate::{Problem, Server};
-use axum::extract::{Path, Query, State};
+use crate::{Caller, Problem, Server};
+use axum::extract::{Extension, Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use http::{StatusCode, header};
 use maud::{Markup, html};
@@ -41,9 +41,14 @@ pub fn sign_in() -> impl IntoResponse {
 }
 
 /// `GET /`.
-pub async fn home(State(server): State<Server>) -> Response {
+pub async fn home(State(server): State<Server>, Extension(caller): Extension<Caller>) -> Response {
     let projects: Vec<ProjectName> = server.road().look(|projection| {
-        projection.projects.keys().filter(|name| **name != crate::auth::system()).cloned().collect()
+        projection
+            .projects
+            .keys()
+            .filter(|name| **name != crate::auth::system() && caller.may("page", Some(name)))
+            .cloned()
+            .collect()
     });
     if projects.is_empty() {
         return Html(page("Nothing yet", true, empty(&server)).into_string()).into_response();

@@ -12,6 +12,8 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::net::TcpStream;
 
@@ -35,7 +37,7 @@ pub fn find(global: &Global) -> Result<Client, Exit> {
     let url = match (&global.server, &remote) {
         (Some(server), _) => server.trim_end_matches('/').to_owned(),
         (None, Some((server, _))) if global.data.is_none() => server.clone(),
-        (None, _) => of_data(&data).ok_or_else(|| {
+        (None, _) => of_data_url(&data).ok_or_else(|| {
             Exit::new(SURROUNDINGS, "no server is known").hint("start one with `slipway up`, name one with `--server URL`, or add it: `git remote add slipway http://HOST/git/NAME.git`")
         })?,
     };
@@ -44,7 +46,7 @@ pub fn find(global: &Global) -> Result<Client, Exit> {
     Ok(Client { url, project, token })
 }
 
-fn of_data(data: &Data) -> Option<String> {
+fn of_data_url(data: &Data) -> Option<String> {
     let text = std::fs::read_to_string(data.addresses()).ok()?;
     let value: serde_json::Value = serde_json::from_str(&text).ok()?;
     Some(format!("http://{}", value.get("http")?.as_str()?))
@@ -54,14 +56,61 @@ fn token(data: &Data, url: &str) -> Result<String, Exit> {
     if let Ok(token) = std::env::var("SLIPWAY_TOKEN") {
         return Ok(token);
     }
-    if let Ok(token) = std::fs::read_to_string(data.token()) {
+    let of_data = |data: &Data| std::fs::read_to_string(data.token()).ok();
+    let own = of_data_url(data).is_some_and(|own| own == url).then(|| of_data(data)).flatten();
+    let known = || known().remove(url).and_then(|folder| of_data(&Data(PathBuf::from(folder))));
+    if let Some(token) = own.or_else(known).or_else(|| credential(url)) {
         return Ok(token.trim().to_owned());
     }
-    let hint = format!(
-        "set SLIPWAY_TOKEN, or name the data folder of the server with `--data` (its first token is in `{}`)",
-        data.token().display()
-    );
+    let hint = "set SLIPWAY_TOKEN, name the server's data folder with `--data`, or give Git the token: a push asks for it once when a credential helper is set";
     Err(Exit::new(SURROUNDINGS, format!("no token for {url}")).hint(hint))
+}
+
+fn known_file() -> Option<PathBuf> {
+    let base = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+    let base = base.or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".config")))?;
+    Some(base.join("slipway/servers.json"))
+}
+
+/// Data folders of servers that this user started on this machine, by address.
+fn known() -> BTreeMap<String, String> {
+    let bytes = known_file().and_then(|file| std::fs::read(file).ok());
+    bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
+}
+
+/// Remembers where the data of a server of this machine is, so that its token is found from any repository.
+pub fn remember(url: &str, data: &Data) {
+    let Some(file) = known_file() else { return };
+    let mut all = known();
+    all.retain(|_, folder| PathBuf::from(folder.as_str()).is_dir());
+    all.insert(url.to_owned(), data.0.display().to_string());
+    let folder = file.parent().map(std::path::Path::to_path_buf).unwrap_or_default();
+    // It is a convenience: without it the token is found by `--data`.
+    if std::fs::create_dir_all(folder).is_ok() {
+        let _ = slipway_vault::write_private(&file, serde_json::to_string(&all).unwrap_or_default().as_bytes());
+    }
+}
+
+/// What Git knows for this address: whoever pushed with a credential helper gave the token already.
+fn credential(url: &str) -> Option<String> {
+    use std::io::Write;
+    let (protocol, host) = url.split_once("://")?;
+    let mut child = std::process::Command::new("git")
+        .args(["credential", "fill"])
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .env("GIT_ASKPASS", "true")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .ok()?;
+    child.stdin.take()?.write_all(format!("protocol={protocol}\nhost={host}\n\n").as_bytes()).ok()?;
+    let output = child.wait_with_output().ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("password="))
+        .filter(|token| !token.is_empty())
+        .map(ToOwned::to_owned)
 }
 
 /// Server and project of the `slipway` remote of this repository.

@@ -5,6 +5,12 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // this package alone speaks to the terminal
 
+/// Like the standard one, but a reader that has seen enough (`slipway logs api | head`) ends the program quietly.
+macro_rules! println {
+    () => { $crate::term::print_line(format_args!("")) };
+    ($($text:tt)*) => { $crate::term::print_line(format_args!($($text)*)) };
+}
+
 mod cli;
 mod client;
 mod commands;

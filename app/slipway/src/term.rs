@@ -1,6 +1,19 @@
 //! Colour in the terminal: only where there is one, and never against `NO_COLOR`.
 
-use std::io::IsTerminal;
+use std::fmt::Arguments;
+use std::io::{ErrorKind, IsTerminal, Write};
+
+/// Prints a line on standard output. Whoever closes the pipe has seen enough; another error is not silent.
+pub fn print_line(text: Arguments<'_>) {
+    let mut out = std::io::stdout().lock();
+    if let Err(error) = writeln!(out, "{text}") {
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("{} standard output: {error}", bad("error:"));
+        std::process::exit(i32::from(crate::exit::SURROUNDINGS));
+    }
+}
 
 fn colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::io::stderr().is_terminal()

@@ -9,8 +9,8 @@ use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION, TE,
-    TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 
 use crate::listener::Client;
@@ -42,6 +42,31 @@ fn remove_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// The name of the control plane's own session cookie.
+const OWN_COOKIE: &[u8] = b"slipway=";
+
+/// Cookies do not know ports: a browser that is signed in to the control plane sends its session to every service of
+/// the same host name. No service may see it.
+fn remove_own_cookie(headers: &mut HeaderMap) {
+    let is_own = |pair: &[u8]| pair.trim_ascii().starts_with(OWN_COOKIE);
+    let carries = |value: &HeaderValue| value.as_bytes().split(|byte| *byte == b';').any(is_own);
+    if !headers.get_all(COOKIE).iter().any(carries) {
+        return;
+    }
+    let kept: Vec<HeaderValue> = headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|value| {
+            let pairs: Vec<&[u8]> = value.as_bytes().split(|byte| *byte == b';').filter(|pair| !is_own(pair)).collect();
+            HeaderValue::from_bytes(pairs.join(&b';').trim_ascii()).ok().filter(|value| !value.is_empty())
+        })
+        .collect();
+    headers.remove(COOKIE);
+    for value in kept {
+        headers.append(COOKIE, value);
+    }
+}
+
 fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut named = Vec::new();
     for value in headers.get_all(CONNECTION) {
@@ -61,6 +86,7 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
 /// says that the body has no length known beforehand.
 pub(crate) fn for_instance(headers: &mut HeaderMap, client: &Client, host: &HeaderValue, chunked: bool) -> HeaderValue {
     remove_hop_by_hop(headers);
+    remove_own_cookie(headers);
     // The proxy itself has answered `Expect: 100-continue` by the time it reads the body.
     for name in [EXPECT, PROXY_AUTHORIZATION, TRAILER] {
         headers.remove(name);
@@ -146,4 +172,24 @@ fn new_request_id() -> HeaderValue {
         *digit = if nibble < 10 { b'0' + nibble } else { b'a' + nibble - 10 };
     }
     HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_session_of_the_control_plane_reaches_no_service() {
+        for (sent, passed) in [
+            ("slipway=abc", None),
+            ("a=1; slipway=abc; b=2", Some("a=1; b=2")),
+            ("slipway=abc; b=2", Some("b=2")),
+            ("my-slipway=1", Some("my-slipway=1")),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(COOKIE, HeaderValue::from_static(sent));
+            remove_own_cookie(&mut headers);
+            assert_eq!(headers.get(COOKIE).map(|value| value.to_str().unwrap()), passed, "{sent}");
+        }
+    }
 }

@@ -44,13 +44,15 @@ pub struct Planned {
 pub struct Releases {
     ports: Ports,
     lanes: Mutex<BTreeMap<Lane, Arc<tokio::sync::Mutex<()>>>>,
+    /// Lanes as far as they were read, so that a long history is read once.
+    known: Mutex<BTreeMap<Lane, Arc<tokio::sync::Mutex<LaneRecord>>>>,
 }
 
 impl Releases {
     /// A stage over these ports.
     #[must_use]
     pub fn new(ports: Ports) -> Releases {
-        Releases { ports, lanes: Mutex::default() }
+        Releases { ports, lanes: Mutex::default(), known: Mutex::default() }
     }
 
     /// Makes the release of a service from its image, or finds the equal one that exists.
@@ -219,17 +221,26 @@ impl Releases {
     /// # Errors
     /// When the journal fails.
     pub async fn record(&self, lane: &Lane) -> Result<LaneRecord, StoreError> {
-        let mut facts = Vec::new();
-        for stream in [stream::lane(lane), stream::rollout(lane)] {
-            facts.extend(self.ports.store.load(&lane.project, &stream, 0).await?);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).entry(lane.clone()).or_default().clone();
+        let mut record = known.lock().await;
+        let (mut own, mut rollouts) = (record.version, record.rollout_version);
+        let mut fresh: Vec<Fact> = Vec::new();
+        loop {
+            let of_lane = self.ports.store.load(&lane.project, &stream::lane(lane), own).await?;
+            let of_rollouts = self.ports.store.load(&lane.project, &stream::rollout(lane), rollouts).await?;
+            if of_lane.is_empty() && of_rollouts.is_empty() {
+                break;
+            }
+            own = of_lane.last().map_or(own, |fact| fact.version);
+            rollouts = of_rollouts.last().map_or(rollouts, |fact| fact.version);
+            fresh.extend(of_lane.into_iter().chain(of_rollouts));
         }
         // Both streams tell one story; their facts are read in the order in which they happened.
-        facts.sort_by_key(|fact| fact.n);
-        let mut record = LaneRecord::default();
-        for fact in &facts {
+        fresh.sort_by_key(|fact| fact.n);
+        for fact in &fresh {
             record.apply(fact);
         }
-        Ok(record)
+        Ok(record.clone())
     }
 
     async fn input(

@@ -23,12 +23,13 @@ pub async fn push(global: &Global, push: &Push) -> Done {
     if arguments.is_empty() {
         arguments = vec!["slipway".into(), "HEAD".into()];
     }
+    // Without a token its end could not be seen: better to know before the push than after.
+    let client = find(global)?;
     let status = std::process::Command::new("git").arg("push").args(&arguments).status().map_err(surroundings)?;
     if !status.success() {
         return Err(Exit::silent(CHANGE));
     }
     let Some(commit) = head() else { return Ok(()) };
-    let client = find(global)?;
     let change: ChangeView = client.get(&path(&client, &format!("changes/{}", encode(&commit))).await?).await?;
     match change.state {
         ChangeState::Live | ChangeState::Passed | ChangeState::Skipped => Ok(()),

@@ -69,6 +69,7 @@ pub async fn up(global: &Global, up: Up) -> Done {
         tasks.push((part.name, say.subscribe(), tokio::spawn(part.keep(data.clone(), living, say, told.clone()))));
     }
     let client = ready(&data, http).await?;
+    crate::client::remember(&client.url, &data);
     announce(global, &data, http, proxy, &pids);
     let events = tokio::spawn(print_events(global.json, client));
     let ending = ending().await;

@@ -129,7 +129,9 @@ async fn engines(data: &Data, journal: Arc<dyn Store>, auth: &Arc<Auth>) -> Resu
 fn authorize(auth: &Arc<Auth>) -> Arc<dyn slipway_registry::Authorize> {
     let auth = auth.clone();
     let allow = move |parts: &http::request::Parts, repository: Option<&Repository>, action: Action| {
-        let caller = auth.caller(&parts.headers, now()).ok_or(Challenge::Unauthenticated)?;
+        // Images are spoken of with tokens only: a browser would send its cookie for anybody.
+        let caller =
+            auth.caller(&parts.headers, now()).filter(|caller| !caller.browser).ok_or(Challenge::Unauthenticated)?;
         let project = repository
             .and_then(|repository| slipway_model::ProjectName::parse(repository.to_string().split('/').next()?).ok());
         let verb = match action {
