@@ -103,6 +103,11 @@ impl Jobs {
     async fn carry_out(&self, project: &ProjectName, wanted: &Wanted, run: RunId) -> JobOutcome {
         let image = match &wanted.job.image {
             slipway_model::job::JobImage::Host => None,
+            slipway_model::job::JobImage::Image(reference) if reference.split('/').next() != Some(project.as_str()) => {
+                let what =
+                    format!("image `{reference}` is not of project `{project}`; push it there under its own name");
+                return unable(JobResult::Failed, what);
+            }
             slipway_model::job::JobImage::Image(reference) => match self.ports.images.resolve(reference).await {
                 Some(digest) => Some(digest),
                 None => {

@@ -5,8 +5,8 @@ use slipway_blobs::Blobs;
 use slipway_builder::{
     BaseImages, BuildError as EngineError, FileCache, Ignore, ImageReference, Platform, ResolveError,
 };
-use slipway_model::Digest;
 use slipway_model::job::Artifact;
+use slipway_model::{Digest, ProjectName};
 use slipway_ports::{BuildError, BuildRequest, Built, Fut, Images};
 use slipway_registry::{FileIndex, Index, Published, Registry, Repository, Tag};
 use slipway_worker::Trees;
@@ -42,34 +42,67 @@ fn blob(digest: &Digest) -> Option<slipway_blobs::Digest> {
     digest.as_str().parse().ok()
 }
 
-struct Bases(Registry);
+/// The largest Dockerfile or .dockerignore that is read.
+const TEXT_BYTES: u64 = 1024 * 1024;
+
+/// A path of the repository, which must stay within it: a link that a pusher made must not lead the control plane to
+/// files of this machine.
+fn within(tree: &Path, path: &str) -> Result<PathBuf, BuildError> {
+    let missing = |error: std::io::Error| BuildError::Change(format!("`{path}` cannot be opened: {error}"));
+    let root = tree.canonicalize().map_err(|error| machine(&error))?;
+    let real = tree.join(path).canonicalize().map_err(missing)?;
+    if real.starts_with(&root) {
+        Ok(real)
+    } else {
+        Err(BuildError::Change(format!("`{path}` leads out of the repository; make it a file of it")))
+    }
+}
+
+fn read_within(tree: &Path, path: &str) -> Result<String, BuildError> {
+    let real = within(tree, path)?;
+    let broken = |error: std::io::Error| BuildError::Change(format!("`{path}` cannot be read: {error}"));
+    let meta = real.metadata().map_err(broken)?;
+    if !meta.is_file() || meta.len() > TEXT_BYTES {
+        return Err(BuildError::Change(format!("`{path}` is not a file of at most {} KiB", TEXT_BYTES / 1024)));
+    }
+    std::fs::read_to_string(real).map_err(broken)
+}
+
+/// Images that a Dockerfile may begin with: those of its own project.
+struct Bases {
+    registry: Registry,
+    project: Option<ProjectName>,
+}
 
 impl BaseImages for Bases {
     fn resolve(&self, reference: &ImageReference) -> Result<Option<slipway_blobs::Digest>, ResolveError> {
         let Ok(repository) = reference.repository.parse::<Repository>() else { return Ok(None) };
+        let owner = reference.repository.split('/').next().unwrap_or_default();
+        if self.project.as_ref().is_some_and(|project| project.as_str() != owner) {
+            return Ok(None);
+        }
         if let Some(digest) = &reference.digest {
-            return Ok(self.0.has_manifest(&repository, digest)?.then_some(*digest));
+            return Ok(self.registry.has_manifest(&repository, digest)?.then_some(*digest));
         }
         let Some(Ok(tag)) = reference.tag.as_ref().map(|tag| tag.parse::<Tag>()) else { return Ok(None) };
-        Ok(self.0.resolve(&repository, &tag)?)
+        Ok(self.registry.resolve(&repository, &tag)?)
     }
 }
 
 impl LocalImages {
     fn build_now(&self, request: &BuildRequest, tree: &Path) -> Result<Built, BuildError> {
-        let file = tree.join(&request.def.dockerfile);
-        let text = std::fs::read_to_string(&file)
-            .map_err(|error| BuildError::Change(format!("`{}` cannot be read: {error}", request.def.dockerfile)))?;
+        let text = read_within(tree, &request.def.dockerfile)?;
         let dockerfile = slipway_builder::parse(&text)
             .map_err(|problems| BuildError::Change(places(&request.def.dockerfile, &problems)))?;
-        let context = tree.join(&request.def.folder);
+        let context = within(tree, &request.def.folder)?;
         let scratch = Scratch::new(&self.work).map_err(|error| machine(&error))?;
         let jobs = self.job_folders(request, &scratch.0)?;
-        let ignore = match std::fs::read_to_string(context.join(".dockerignore")) {
-            Ok(text) => {
-                Ignore::parse(&text).map_err(|problems| BuildError::Change(places(".dockerignore", &problems)))?
-            }
-            Err(_) => Ignore::default(),
+        let ignore_file = Path::new(&request.def.folder).join(".dockerignore");
+        let ignore = if tree.join(&ignore_file).exists() {
+            let text = read_within(tree, &ignore_file.display().to_string())?;
+            Ignore::parse(&text).map_err(|problems| BuildError::Change(places(".dockerignore", &problems)))?
+        } else {
+            Ignore::default()
         };
         let engine = slipway_builder::BuildRequest {
             dockerfile,
@@ -83,8 +116,9 @@ impl LocalImages {
             scratch: scratch.0.clone(),
             stop: Arc::new(AtomicBool::new(false)),
         };
+        let bases = Bases { registry: self.registry.clone(), project: Some(request.project.clone()) };
         let cache = FileCache::new(self.work.join("layers"));
-        let built = slipway_builder::build(&engine, &self.blobs, &Bases(self.registry.clone()), &cache)
+        let built = slipway_builder::build(&engine, &self.blobs, &bases, &cache)
             .map_err(|error| explained(&request.def.dockerfile, &error))?;
         self.publish(request, &built)
     }
@@ -204,10 +238,9 @@ impl Images for LocalImages {
     }
 
     fn resolve(&self, reference: &str) -> Fut<'_, Option<Digest>> {
-        let found = reference
-            .parse::<ImageReference>()
-            .ok()
-            .and_then(|reference| Bases(self.registry.clone()).resolve(&reference).ok().flatten());
+        let bases = Bases { registry: self.registry.clone(), project: None };
+        let found =
+            reference.parse::<ImageReference>().ok().and_then(|reference| bases.resolve(&reference).ok().flatten());
         Box::pin(async move { found.map(|digest| model(&digest)) })
     }
 
