@@ -167,8 +167,10 @@ impl LocalImages {
             for artifact in artifacts {
                 self.unpack_artifact(artifact, &folder)?;
             }
-            let inner = folder.join(&request.def.folder);
-            folders.insert(job.clone(), if inner.is_dir() { inner } else { folder });
+            // The job may have made the folder a link; what it leads to is not what the job left.
+            let inner =
+                if folder.join(&request.def.folder).is_dir() { within(&folder, &request.def.folder)? } else { folder };
+            folders.insert(job.clone(), inner);
         }
         Ok(folders)
     }
