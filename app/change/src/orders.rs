@@ -8,7 +8,7 @@ use crate::road::Order;
 use crate::timers::Purpose;
 use slipway_model::fact::{Body, ChangeState, RolloutMoved, stream};
 use slipway_model::instance::LaneSeen;
-use slipway_model::plan::{Item, ItemSpec};
+use slipway_model::plan::{Decision, Item, ItemSpec};
 use slipway_model::release::Release;
 use slipway_model::verdict::Verdict;
 use slipway_model::{ChangeId, ItemId, Lane, NewFact, ProjectName, ReleaseId, RolloutId};
@@ -38,6 +38,7 @@ impl Road {
                 Some(planned) => stages.releases.queue(project, &planned, release).await.map_err(said),
                 None => Ok(()),
             },
+            Order::EndHolds(change) => self.end_holds(project, change).await,
             Order::Gate(lane) => self.gate(lane).await,
             Order::GateOthers(lane) => self.gate_others(lane).await,
             Order::Begin(lane) => {
@@ -159,6 +160,21 @@ impl Road {
         let body = Body::ChangeEnded { state, reason };
         let append = Append::to(project, stream::change(change)).fact(NewFact::new(Some(change.clone()), body));
         self.stages().store.append(append).await.map_err(said).map(drop)
+    }
+
+    /// A change that says it is the fix and makes no release in a lane ends the hold there: what waits may go on.
+    async fn end_holds(&self, project: &ProjectName, change: &ChangeId) -> Outcome {
+        let Some(planned) = self.planned(project, change).await? else { return Ok(()) };
+        if !planned.info.production || (planned.info.fixes.is_empty() && planned.info.reverts.is_empty()) {
+            return Ok(());
+        }
+        for lane in self.lanes().into_iter().filter(|lane| &lane.project == project) {
+            let release = planned.plan.item(&ItemId::release(&lane.service));
+            if release.is_none_or(|item| item.decision != Decision::Run) {
+                self.stages().releases.end_holds(&lane, &planned.info).await.map_err(said)?;
+            }
+        }
+        Ok(())
     }
 
     async fn gate(&self, lane: &Lane) -> Outcome {

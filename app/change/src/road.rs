@@ -28,6 +28,8 @@ pub enum Order {
     Advance(ChangeId),
     /// `release`: let a release ask to enter its environments.
     Queue(ChangeId, Box<Release>),
+    /// `release`: end the holds that this change names as fixed, where it makes no release of its own.
+    EndHolds(ChangeId),
     /// `release`: ask a lane's gates.
     Gate(Lane),
     /// `release`: ask the gates of this service in all other environments.
@@ -58,7 +60,10 @@ pub fn next(fact: &Fact) -> Vec<Order> {
     match &fact.body {
         Body::ChangeReceived(info) if info.skip.is_some() => Vec::new(),
         Body::ChangeReceived(info) => vec![Order::Plan(Box::new(info.clone()))],
-        Body::PlanMade { .. } | Body::JobEnded { .. } | Body::ImageBuilt(_) | Body::ImageFailed { .. } => advance(),
+        Body::PlanMade { .. } => {
+            fact.change.iter().cloned().flat_map(|id| [Order::EndHolds(id.clone()), Order::Advance(id)]).collect()
+        }
+        Body::JobEnded { .. } | Body::ImageBuilt(_) | Body::ImageFailed { .. } => advance(),
         Body::ReleaseMade { release, .. } => {
             let queue = fact.change.iter().map(|change| Order::Queue(change.clone(), release.clone()));
             queue.chain(fact.change.iter().cloned().map(Order::Advance)).collect()
@@ -131,7 +136,7 @@ pub enum Aggregate {
 pub fn aggregate(project: &ProjectName, order: &Order) -> Aggregate {
     match order {
         Order::Plan(info) => Aggregate::Change(project.clone(), info.id.clone()),
-        Order::Advance(change) | Order::Queue(change, _) | Order::Settle(change) => {
+        Order::Advance(change) | Order::Queue(change, _) | Order::Settle(change) | Order::EndHolds(change) => {
             Aggregate::Change(project.clone(), change.clone())
         }
         Order::Gate(lane)

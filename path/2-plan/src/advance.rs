@@ -19,6 +19,8 @@ pub struct Advance {
     pub done: bool,
     /// The first item that failed, with the reason.
     pub failed: Option<(ItemId, String)>,
+    /// The first item whose content failed in an earlier change already. It blocks its service, not the others.
+    pub failed_before: Option<(ItemId, String)>,
 }
 
 /// Looks at every item once, in the plan's order (needs come first there).
@@ -33,9 +35,8 @@ pub fn advance(record: &ChangeRecord) -> Advance {
             ItemState::Running => advance.done = false,
             ItemState::Failed(reason) => {
                 let counts = item.decision != Decision::FailedBefore || record.is_touched(item);
-                if counts && advance.failed.is_none() {
-                    advance.failed = Some((item.id.clone(), reason));
-                }
+                let place = if counts { &mut advance.failed } else { &mut advance.failed_before };
+                place.get_or_insert((item.id.clone(), reason));
             }
             ItemState::Waiting => match needs(record, item, &advance) {
                 Needs::Met => {
@@ -89,6 +90,10 @@ pub fn ended(record: &ChangeRecord, advance: &Advance) -> Option<(ChangeState, S
     }
     if let Some(refused) = lanes.iter().find(|lane| lane.was_refused()) {
         return Some((ChangeState::Failed, refused.reason.clone()));
+    }
+    // Where other services went on, an old failure is theirs to show; where nothing did, the change did not pass.
+    if let Some((item, reason)) = advance.failed_before.as_ref().filter(|_| lanes.is_empty()) {
+        return Some((ChangeState::Failed, format!("{item}: {reason}")));
     }
     if !all_queued(record) {
         // A release was made; its candidates are about to be queued.

@@ -12,6 +12,9 @@ use slipway_model::release::{EnvironmentConfig, Health, Resources, ServiceSpec, 
 use slipway_model::{EnvironmentName, IdError, JobKey, ServiceName};
 use std::collections::BTreeMap;
 
+/// Produced files without a name of their own are kept as long as named ones by default.
+const KEEP_MS: u64 = 7 * 24 * 60 * 60 * 1000;
+
 fn plain(values: &BTreeMap<String, Effective<String>>) -> BTreeMap<String, String> {
     values.iter().map(|(name, value)| (name.clone(), value.value.clone())).collect()
 }
@@ -72,18 +75,25 @@ pub fn job(
         secrets: policy.secrets.keys().cloned().collect(),
         inputs,
         produces: policy.produces.value.clone(),
-        artifacts: policy
-            .artifacts
-            .iter()
-            .map(|(name, artifact)| {
-                (name.clone(), ArtifactDef { paths: artifact.paths.value.clone(), keep_ms: artifact.keep.value.0 })
-            })
-            .collect(),
+        artifacts: artifacts(policy),
         retry: Retry { max: policy.retry_max.value, on: policy.retry_on.value.iter().map(|on| on.words()).collect() },
         timeout_ms: policy.timeout.value.0,
         network: policy.network.value,
         folder: folder.to_owned(),
     }))
+}
+
+/// What a job hands over: its named artifacts, and what it promised to produce.
+fn artifacts(policy: &JobPolicy) -> BTreeMap<String, ArtifactDef> {
+    let named = policy.artifacts.iter().map(|(name, artifact)| {
+        (name.clone(), ArtifactDef { paths: artifact.paths.value.clone(), keep_ms: artifact.keep.value.0 })
+    });
+    let mut all: BTreeMap<String, ArtifactDef> = named.collect();
+    if !policy.produces.value.is_empty() {
+        let produced = ArtifactDef { paths: policy.produces.value.clone(), keep_ms: KEEP_MS };
+        all.entry("produces".to_owned()).or_insert(produced);
+    }
+    all
 }
 
 fn default_name(job: &str, index: usize, count: usize) -> String {

@@ -202,6 +202,22 @@ impl Releases {
         self.ports.store.append(append).await.map(drop)
     }
 
+    /// Ends the holds of a lane that a change names as fixed or reverted.
+    ///
+    /// # Errors
+    /// When the journal fails.
+    pub async fn end_holds(&self, lane: &Lane, info: &ChangeInfo) -> Result<(), StoreError> {
+        let record = self.record(lane).await?;
+        let named = |commit: &slipway_model::CommitId| names(&info.fixes, commit) || names(&info.reverts, commit);
+        for hold in record.holds.iter().filter(|hold| named(&hold.commit)) {
+            let reason = format!("{} says that it is the fix", info.commit.short());
+            let body = Body::HoldReleased { lane: lane.clone(), commit: hold.commit.clone(), reason };
+            let append = Append::to(&lane.project, stream::lane(lane)).fact(NewFact::new(Some(info.id.clone()), body));
+            self.ports.store.append(append).await?;
+        }
+        Ok(())
+    }
+
     /// A release by its id.
     ///
     /// # Errors

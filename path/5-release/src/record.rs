@@ -73,7 +73,8 @@ impl LaneRecord {
             Body::RolloutPhase(moved) => {
                 self.moving = !moved.phase.is_final();
                 self.unsettled = self.moving && !matches!(moved.phase, Phase::Baking | Phase::Contracting);
-                let begun = |opened: &Candidate| opened.release == moved.head.to.id && opened.commit == moved.head.commit;
+                let begun =
+                    |opened: &Candidate| opened.release == moved.head.to.id && opened.commit == moved.head.commit;
                 if self.opened.as_ref().is_some_and(begun) {
                     self.opened = None;
                 }

@@ -84,6 +84,10 @@ pub fn provisioning(state: State, event: &Event, now: Now) -> Step {
             state.deadline_ms = deadline;
             Step::stay(state)
         }
+        // What an earlier step brought is still watched.
+        Event::Verdict { kind: VerdictKind::Fail, sentence, tipped_at, .. } => {
+            give_up(state, sentence.clone(), *tipped_at, now)
+        }
         _ if is_late(&state, now) => give_up(state, "the node did not take the work in time".into(), None, now),
         _ => Step::stay(state),
     }
@@ -112,6 +116,9 @@ pub fn probing(mut state: State, event: &Event, now: Now) -> Step {
                 state.reason = why;
             }
             Step::stay(state)
+        }
+        Event::Verdict { kind: VerdictKind::Fail, sentence, tipped_at, .. } => {
+            give_up(state, sentence.clone(), *tipped_at, now)
         }
         Event::Smoked(Ok(())) if state.asked => shift(state, now),
         Event::Smoked(Err(failed)) if state.asked => give_up(state, failed.clone(), Some(now.wall), now),
