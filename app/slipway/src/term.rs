@@ -15,7 +15,8 @@ pub fn print_line(text: Arguments<'_>) {
     }
 }
 
-fn colour() -> bool {
+/// Whether messages are coloured.
+pub fn colour() -> bool {
     std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::io::stderr().is_terminal()
 }
 

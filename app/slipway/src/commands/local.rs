@@ -97,7 +97,7 @@ fn tree_file(root: &Path, path: &str) -> Result<TreeFile, Exit> {
 fn read_file(root: &Path) -> Result<Config, Exit> {
     match std::fs::read_to_string(root.join(FILE)) {
         Ok(source) => slipway_config::parse(FILE, &source).map_err(|problems| {
-            eprint!("{}", problems.render(true));
+            eprint!("{}", problems.render(term::colour()));
             Exit::new(CHANGE, format!("{FILE} has {} problem(s)", problems.list.len() + problems.left_out))
                 .hint("`slipway lint` checks it again")
         }),
@@ -186,7 +186,7 @@ pub fn lint(global: &Global) -> Done {
         return print_json(&warnings);
     }
     for warning in &warnings {
-        eprint!("{}", warning.render(true));
+        eprint!("{}", warning.render(term::colour()));
     }
     draft(&tree)?;
     println!(
