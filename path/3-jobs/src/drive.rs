@@ -73,10 +73,12 @@ impl Jobs {
         if facts.iter().any(|fact| fact.body == body) {
             return Ok(None);
         }
-        let append = Append::to(project, stream)
-            .expecting(facts.last().map_or(0, |fact| fact.version))
-            .fact(NewFact::new(Some(wanted.info.id.clone()), body))
-            .intent(STAGE, run.as_str(), serde_json::to_value(&wanted).unwrap_or_default());
+        // Ends of other jobs come in between; they do not matter to a start, which its change alone gives.
+        let append = Append::to(project, stream).fact(NewFact::new(Some(wanted.info.id.clone()), body)).intent(
+            STAGE,
+            run.as_str(),
+            serde_json::to_value(&wanted).unwrap_or_default(),
+        );
         Ok(self.ports.store.append(append).await?.intents.into_iter().next())
     }
 

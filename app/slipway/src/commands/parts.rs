@@ -122,9 +122,21 @@ pub async fn worker_options(data: &Data) -> Result<WorkerOptions, Exit> {
         let exit = Exit::new(SURROUNDINGS, format!("this machine cannot run jobs at level root: {why}"));
         return Err(exit.hint("run it as root; other levels are not yet supported; `slipway doctor` says more"));
     }
+    if probe.checks.iter().any(|check| check.name == "limits" && check.ok) {
+        options.limits.memory_bytes = machine_memory().map(|all| all / 4 * 3);
+    }
     options.outbound = match probe.outbound {
         Outbound::Nat => Outbound::Nat,
         Outbound::Shared => Outbound::Shared,
     };
     Ok(options)
+}
+
+/// All memory of this machine in bytes (proc_meminfo(5)). One job may have three quarters of it, so that what runs
+/// beside it lives on.
+fn machine_memory() -> Option<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let kib: u64 =
+        text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().trim_end_matches(" kB").parse().ok()?;
+    Some(kib * 1024)
 }
