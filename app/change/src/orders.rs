@@ -41,6 +41,7 @@ impl Road {
             Order::EndHolds(change) => self.end_holds(project, change).await,
             Order::Gate(lane) => self.gate(lane).await,
             Order::GateOthers(lane) => self.gate_others(lane).await,
+            Order::Forget(lane) => self.forget_release(lane).await,
             Order::Begin(lane) => {
                 let wake = stages.rollouts.begin(lane).await.map_err(said)?;
                 self.inner.timers.set(lane, Purpose::Rollout, wake);
@@ -141,6 +142,16 @@ impl Road {
         {
             append = append.row("reuse", before, None);
         }
+        store.append(append).await.map_err(said).map(drop)
+    }
+
+    async fn forget_release(&self, lane: &Lane) -> Outcome {
+        let store = &self.stages().store;
+        let last = format!("released/{}", ItemId::release(&lane.service));
+        let Some(key) = store.row(&lane.project, "change", &last).await.map_err(said)? else { return Ok(()) };
+        let append = Append::to(&lane.project, stream::lane(lane))
+            .row("reuse", key.as_str().unwrap_or_default(), None)
+            .row("change", last, None);
         store.append(append).await.map_err(said).map(drop)
     }
 

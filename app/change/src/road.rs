@@ -34,6 +34,8 @@ pub enum Order {
     Gate(Lane),
     /// `release`: ask the gates of this service in all other environments.
     GateOthers(Lane),
+    /// `release`: what was taken back in a lane is not "released" any more; the same content asks again.
+    Forget(Lane),
     /// `rollout`: begin what is pending in a lane, if its turn has come.
     Begin(Lane),
     /// `verify`: judge a step of a lane's rollout.
@@ -80,13 +82,13 @@ pub fn next(fact: &Fact) -> Vec<Order> {
             vec![Order::Verdict(lane.clone(), rollout.clone(), *step, verdict.clone())]
         }
         Body::EvidenceKept { lane, rollout, .. } => vec![Order::Captured(lane.clone(), rollout.clone())],
+        Body::HoldSet { lane, .. } => vec![Order::Forget(lane.clone())],
         Body::HoldReleased { lane, .. } => vec![Order::Gate(lane.clone())],
         Body::CommandGiven(command) => vec![Order::Obey(Box::new(command.clone()))],
         Body::ChangeEnded { .. }
         | Body::JobStarted { .. }
         | Body::ImageStarted { .. }
         | Body::InstanceState { .. }
-        | Body::HoldSet { .. }
         | Body::NoticeSent { .. } => Vec::new(),
     }
 }
@@ -141,6 +143,7 @@ pub fn aggregate(project: &ProjectName, order: &Order) -> Aggregate {
         }
         Order::Gate(lane)
         | Order::GateOthers(lane)
+        | Order::Forget(lane)
         | Order::Begin(lane)
         | Order::Judge(lane, ..)
         | Order::Verdict(lane, ..)

@@ -20,6 +20,8 @@ use tokio::sync::broadcast;
 /// A silent stream says so now and then, so that a lost connection is noticed.
 const KEEP_ALIVE_MS: u64 = 15_000;
 const BATCH: usize = 500;
+/// A comment of the stream: everything before it had happened when it was asked for, all after it is new.
+const NOW: &str = ": now\n\n";
 
 #[derive(Deserialize)]
 pub struct EventsQuery {
@@ -37,6 +39,7 @@ struct Stream {
     ready: VecDeque<Arc<Fact>>,
     n: u64,
     caught_up: bool,
+    said_now: bool,
 }
 
 /// `GET /api/v1/events`.
@@ -57,6 +60,7 @@ pub async fn events(
         caller,
         ready: VecDeque::new(),
         caught_up: false,
+        said_now: false,
     };
     let body = futures::stream::unfold(stream, |mut stream| async move {
         let text = stream.next().await?;
@@ -85,6 +89,10 @@ impl Stream {
             if !self.caught_up {
                 self.read_journal().await?;
                 continue;
+            }
+            if !self.said_now {
+                self.said_now = true;
+                return Some(NOW.into());
             }
             let silence = self.server.road().stages().clock.sleep(KEEP_ALIVE_MS);
             tokio::select! {

@@ -6,6 +6,7 @@
 use crate::Server;
 use slipway_change::Road;
 use slipway_feedback::Follow;
+use slipway_feedback::lines::is_last_word;
 use slipway_git::{HookCall, HookKind, HookListener, Oid};
 use slipway_model::fact::{ChangeInfo, Fact};
 use slipway_model::{ChangeId, CommitId, ProjectName};
@@ -180,9 +181,8 @@ impl Following<'_> {
         let url = self.server.parts.url.clone();
         let said = follow.take(fact, &*url);
         self.seen = fact.n;
-        let lines = if self.quiet && said.over.is_none() { Vec::new() } else { said.lines };
-        for line in lines {
-            if self.call.line(&line).await.is_err() {
+        for line in said.lines.iter().filter(|line| !self.quiet || is_last_word(line)) {
+            if self.call.line(line).await.is_err() {
                 return false;
             }
         }

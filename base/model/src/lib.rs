@@ -10,6 +10,7 @@ pub mod plan;
 pub mod policy;
 pub mod release;
 pub mod rollout;
+pub mod text;
 pub mod time;
 pub mod traffic;
 pub mod verdict;

@@ -4,6 +4,7 @@
 
 use slipway_config::{Config, Facts, Problems, effective};
 use slipway_model::fact::ChangeInfo;
+use slipway_model::text::printable;
 use slipway_model::{ChangeId, CommitId, ProjectName};
 use slipway_ports::CommitInfo;
 
@@ -75,8 +76,8 @@ pub fn change(
         production,
         old: moved.old.clone(),
         commit: commit.id.clone(),
-        author: commit.author.clone(),
-        subject: commit.subject.clone(),
+        author: printable(&commit.author),
+        subject: printable(&commit.subject),
         pusher: pusher.to_owned(),
         skip: skip(&commit.message, options)
             .or_else(|| (!built).then(|| "`branches:` leaves this branch out".to_owned())),

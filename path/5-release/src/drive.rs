@@ -182,7 +182,9 @@ impl Releases {
             self.release_hold(lane, &candidate, hold).await?;
         }
         let answer = gate(&input.0);
-        if record.gate.as_ref() == Some(&answer) {
+        // Who was let in before a rollout ended is let in once more: an older answer does not count any more.
+        let counts = !(matches!(answer, Gate::Open { .. }) && record.gate_n < record.ended_n);
+        if record.gate.as_ref() == Some(&answer) && counts {
             return Ok(Some(answer));
         }
         let body = Body::ReleaseGated { candidate: candidate.clone(), gate: answer.clone() };

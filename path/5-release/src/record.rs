@@ -29,6 +29,10 @@ pub struct LaneRecord {
     pub asked: At,
     /// The newest answer to it.
     pub gate: Option<Gate>,
+    /// The number of that answer.
+    pub gate_n: u64,
+    /// The number of the fact that ended the newest rollout.
+    pub ended_n: u64,
     /// Who was let in and has not begun yet.
     pub opened: Option<Candidate>,
     /// Who was refused, or passed over by a newer one.
@@ -63,7 +67,7 @@ impl LaneRecord {
                 (self.gate, self.rejected) = (None, None);
                 self.approvals.clear();
             }
-            Body::ReleaseGated { candidate, gate } => self.gated(candidate, gate),
+            Body::ReleaseGated { candidate, gate } => self.gated(candidate, gate, fact.n),
             Body::HoldSet { commit, reason, .. } => {
                 self.holds.retain(|hold| &hold.commit != commit);
                 self.holds.push(Hold { commit: commit.clone(), reason: reason.clone() });
@@ -72,6 +76,9 @@ impl LaneRecord {
             Body::CommandGiven(command) => self.command(command, fact),
             Body::RolloutPhase(moved) => {
                 self.moving = !moved.phase.is_final();
+                if !self.moving {
+                    self.ended_n = fact.n;
+                }
                 self.unsettled = self.moving && !matches!(moved.phase, Phase::Baking | Phase::Contracting);
                 let begun =
                     |opened: &Candidate| opened.release == moved.head.to.id && opened.commit == moved.head.commit;
@@ -106,7 +113,7 @@ impl LaneRecord {
         *(if own { &mut self.version } else { &mut self.rollout_version }) = fact.version;
     }
 
-    fn gated(&mut self, candidate: &Candidate, gate: &Gate) {
+    fn gated(&mut self, candidate: &Candidate, gate: &Gate, n: u64) {
         let is_newest = self.candidate.as_ref() == Some(candidate);
         match gate {
             Gate::Open { .. } => self.opened = Some(candidate.clone()),
@@ -124,6 +131,7 @@ impl LaneRecord {
         }
         if is_newest {
             self.gate = Some(gate.clone());
+            self.gate_n = n;
         }
     }
 

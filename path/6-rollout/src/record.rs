@@ -142,6 +142,8 @@ pub struct LaneRecord {
     pub state: Option<State>,
     /// The newest candidate whose gates are open, and the number of the fact that opened them.
     pub open: Option<(Candidate, u64)>,
+    /// The number of the fact that ended the rollout before.
+    pub ended_n: u64,
 }
 
 impl LaneRecord {
@@ -151,6 +153,9 @@ impl LaneRecord {
             Body::RolloutPhase(moved) => {
                 if let Ok(state) = serde_json::from_value::<State>(moved.record.clone()) {
                     self.state = Some(state);
+                }
+                if moved.phase.is_final() {
+                    self.ended_n = fact.n;
                 }
             }
             Body::ReleaseGated { candidate, gate } => match gate {
@@ -168,11 +173,12 @@ impl LaneRecord {
         *version = fact.version;
     }
 
-    /// The candidate that has no rollout yet.
+    /// The candidate that has no rollout yet. Who was let in before another rollout ended is asked again first: what
+    /// serves, or what is held, is another now.
     #[must_use]
     pub fn pending(&self) -> Option<&(Candidate, u64)> {
         let begun = self.state.as_ref().map_or(0, |state| state.gate_n);
-        self.open.as_ref().filter(|(_, n)| *n > begun)
+        self.open.as_ref().filter(|(_, n)| *n > begun && *n > self.ended_n)
     }
 
     /// The release that serves, or served last.

@@ -96,15 +96,24 @@ fn worse(watched: &Watched, policy: &VerifyPolicy) -> Option<Verdict> {
     let nothing = ReleaseTraffic::default();
     let old = watched.old.as_ref().unwrap_or(&nothing);
     let background = rate(old.all).max(limit);
-    let groups = [(&watched.new.suspects, &old.suspects), (&watched.new.patterns, &old.patterns)];
-    for (new_paths, old_paths) in groups {
-        let worst = new_paths
-            .iter()
-            .map(|(path, new)| (path, *new, old_paths.get(path).copied().unwrap_or_default()))
-            .find(|(_, new, old)| is_worse(*new, *old, limit, background));
-        if let Some((path, new, old)) = worst {
-            return Some(fail(watched, Some(path), new, old));
-        }
+    let suspected = watched.new.suspects.iter().find(|(path, new)| {
+        let before = old.suspects.get(*path).copied().unwrap_or_default();
+        // Counting began with a failure, which says nothing about how often others follow.
+        let after = new.since(Counts { requests: 1, errors: 1 });
+        new.errors >= FAILURES_MIN && is_unlikely(after, before, limit, background)
+    });
+    if let Some((path, new)) = suspected {
+        let before = old.patterns.get(path).or_else(|| old.suspects.get(path)).copied().unwrap_or_default();
+        return Some(fail(watched, Some(path), *new, before));
+    }
+    let worst = watched
+        .new
+        .patterns
+        .iter()
+        .map(|(path, new)| (path, *new, old.patterns.get(path).copied().unwrap_or_default()))
+        .find(|(_, new, old)| is_worse(*new, *old, limit, background));
+    if let Some((path, new, old)) = worst {
+        return Some(fail(watched, Some(path), new, old));
     }
     if is_worse(watched.new.all, old.all, limit, limit) {
         return Some(fail(watched, None, watched.new.all, old.all));
@@ -115,7 +124,11 @@ fn worse(watched: &Watched, policy: &VerifyPolicy) -> Option<Verdict> {
 /// Whether the new counts are worse than the old ones by more than `limit` and more than chance. Where the old
 /// release saw nothing, `background` is what may be expected.
 fn is_worse(new: Counts, old: Counts, limit: f64, background: f64) -> bool {
-    if new.errors < FAILURES_MIN || rate(new) <= rate(old) + limit {
+    new.errors >= FAILURES_MIN && is_unlikely(new, old, limit, background)
+}
+
+fn is_unlikely(new: Counts, old: Counts, limit: f64, background: f64) -> bool {
+    if rate(new) <= rate(old) + limit {
         return false;
     }
     let chance = if old.requests == 0 {

@@ -183,7 +183,10 @@ impl Follow {
     fn gated(&mut self, at: At, lane: &Lane, number: u64, gate: &Gate, url: &dyn Fn(&Lane) -> String) -> Vec<String> {
         let title = format!("{} {} r{number}", lane.environment, lane.service);
         match gate {
-            Gate::Open { .. } => Vec::new(),
+            Gate::Open { .. } => {
+                self.lanes.insert(lane.clone(), LaneEnd::Open);
+                Vec::new()
+            }
             Gate::Wait { who: None, until: None, .. } => Vec::new(),
             Gate::Wait { reason, next, .. } => {
                 self.lanes.insert(lane.clone(), LaneEnd::Waits);
@@ -349,6 +352,13 @@ impl Follow {
         let text = if running.is_empty() { "waits for a decision".to_owned() } else { running.join(", ") };
         self.line(now, &format!("... {text}"))
     }
+}
+
+/// Whether a line tells how something ended or that it waits: its first word is in capitals.
+#[must_use]
+pub fn is_last_word(line: &str) -> bool {
+    let word = line.get(9..).unwrap_or_default().split(' ').next().unwrap_or_default();
+    word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 fn columns(what: &str, word: &str, rest: &str) -> String {

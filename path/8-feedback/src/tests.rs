@@ -1,1 +1,260 @@
+//! Facts in; the lines of a push, `status` and `why` out (INTERFACE.md, "What a `git push` prints").
 
+use crate::{Follow, Projection, status, why};
+use serde_json::json;
+use slipway_model::fact::{Body, Fact, Gate};
+use slipway_model::{Actor, At, ChangeId, Lane};
+
+const BEGAN: u64 = 1_772_366_400_000;
+
+/// A journal of one change; times are milliseconds since the push.
+#[derive(Default)]
+struct Journal {
+    facts: Vec<Fact>,
+}
+
+impl Journal {
+    fn new() -> Journal {
+        let mut journal = Journal::default();
+        journal.add(
+            0,
+            json!({ "kind": "change.received", "data": {
+                "id": "0123456789abcdef", "event": "push", "reference": "refs/heads/main", "branch": "main",
+                "production": true, "commit": commit(), "author": "kim", "subject": "Greet", "pusher": "kim" } }),
+        );
+        journal.add(
+            10,
+            json!({ "kind": "plan.made", "data": { "plan": {
+                "items": [item("job:api/test", "run"), item("release:api", "run"), item("job:web/test", "not-affected")],
+                "environments": [], "not_ci": [], "warnings": [], "saved_ms": 0 } } }),
+        );
+        journal
+    }
+
+    fn add(&mut self, ms: u64, body: serde_json::Value) -> &mut Journal {
+        let body: Body = serde_json::from_value(body).unwrap();
+        let n = self.facts.len() as u64 + 1;
+        self.facts.push(Fact {
+            n,
+            v: 1,
+            at: At(BEGAN + ms),
+            project: "guestbook".parse().unwrap(),
+            stream: "change/0123456789abcdef".into(),
+            version: n,
+            change: ChangeId::parse("0123456789abcdef").ok(),
+            actor: Actor("kim".into()),
+            body,
+        });
+        self
+    }
+
+    fn phase(&mut self, ms: u64, phase: &str, reason: &str) -> &mut Journal {
+        let incident = json!({ "recognised": At(BEGAN + 19_000), "reported": At(BEGAN + 19_010),
+            "rolled_back": At(BEGAN + 19_100), "recovered": At(BEGAN + 19_400) });
+        self.add(
+            ms,
+            json!({ "kind": "rollout.phase", "data": {
+                "head": { "id": "production-api-1", "lane": lane(), "from": { "id": "aaaaaaaa", "number": 39 },
+                    "to": { "id": "bbbbbbbb", "number": 41 }, "purpose": "deploy", "commit": commit(), "by": "kim" },
+                "phase": phase, "reason": reason, "steps": [], "weights": [], "smoke_only": false, "record": null,
+                "incident": incident } }),
+        )
+    }
+
+    fn gate(&mut self, ms: u64, gate: &Gate) -> &mut Journal {
+        let candidate = json!({ "lane": lane(), "release": "bbbbbbbb", "number": 41, "commit": commit(),
+            "change": "0123456789abcdef", "purpose": "deploy", "by": "kim", "by_hand": false });
+        if !self.facts.iter().any(|fact| matches!(fact.body, Body::ReleaseQueued(_))) {
+            self.add(ms, json!({ "kind": "release.queued", "data": candidate }));
+        }
+        self.add(ms, json!({ "kind": "release.gated", "data": { "candidate": candidate, "gate": gate } }))
+    }
+
+    fn released(&mut self) -> &mut Journal {
+        let policy = json!({ "v": 1, "project": "guestbook", "service": "api", "image": digest(), "spec": {
+            "port": 8080, "health": { "timeout_ms": 1, "interval_ms": 1 }, "stop": { "signal": 15, "grace_ms": 1 },
+            "drain_ms": 1, "ready_ms": 1, "resources": {}, "environments": {} } });
+        let origin = json!({ "commit": commit(), "change": "0123456789abcdef", "tag": "1f3c9ab-482", "build": 482 });
+        self.add(
+            16_000,
+            json!({ "kind": "release.made", "data": { "item": "release:api", "again": false, "origin": origin,
+                "release": { "id": "bbbbbbbb", "number": 41, "bundle": policy, "origin": origin } } }),
+        )
+    }
+
+    /// Every line that a pusher sees, and how it ends.
+    fn said(&self) -> (Vec<String>, Option<i32>) {
+        let mut follow = Follow::new(At(BEGAN));
+        let (mut lines, mut over) = (Vec::new(), None);
+        for fact in &self.facts {
+            let said = follow.take(fact, &|lane| format!("http://{}-{}-{}.localhost:8480", lane.service, lane.environment, lane.project));
+            lines.extend(said.lines);
+            over = said.over;
+        }
+        (lines, over)
+    }
+
+    fn projection(&self) -> Projection {
+        let mut projection = Projection::default();
+        self.facts.iter().for_each(|fact| projection.apply(fact));
+        projection
+    }
+}
+
+fn commit() -> String {
+    "1f3c9ab0".repeat(5)
+}
+
+fn digest() -> String {
+    format!("sha256:{}", "0".repeat(64))
+}
+
+fn lane() -> Lane {
+    Lane {
+        project: "guestbook".parse().unwrap(),
+        environment: "production".parse().unwrap(),
+        service: "api".parse().unwrap(),
+    }
+}
+
+fn item(id: &str, decision: &str) -> serde_json::Value {
+    let (kind, name) = id.split_once(':').unwrap();
+    let service = name.split('/').next().unwrap();
+    let spec = match kind {
+        "job" => json!({ "does": "job", "kind": "unit", "key": { "service": service, "name": "test" }, "steps": [], "needs": [],
+            "image": "host", "env": {}, "secrets": [], "inputs": [], "produces": [], "artifacts": {},
+            "retry": { "max": 0, "on": [] }, "timeout_ms": 1, "network": false, "folder": service }),
+        _ => json!({ "does": "release", "service": service, "spec": { "port": 8080,
+            "health": { "timeout_ms": 1, "interval_ms": 1 }, "stop": { "signal": 15, "grace_ms": 1 }, "drain_ms": 1,
+            "ready_ms": 1, "resources": {}, "environments": {} } }),
+    };
+    json!({ "id": id, "service": service, "decision": decision, "reason": "because", "needs": [],
+        "key": "0".repeat(64), "spec": spec })
+}
+
+fn check(lines: &[String], expected: &[&str]) {
+    let ended: Vec<&str> = lines.iter().map(|line| line.trim_end()).collect();
+    assert_eq!(ended, expected);
+}
+
+fn ended(result: &str, more: serde_json::Value) -> serde_json::Value {
+    let mut outcome = json!({ "result": result, "set_up_ms": 300, "run_ms": 9_500 });
+    outcome.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({ "kind": "job.ended", "data": { "item": "job:api/test", "run": "r-1", "attempt": 1, "outcome": outcome } })
+}
+
+#[test]
+fn a_push_that_goes_live_prints_what_the_interface_promises() {
+    let mut journal = Journal::new();
+    journal.add(12_100, ended("passed", json!({ "tests": { "passed": 212, "failed": 0, "skipped": 3 } })));
+    journal.add(
+        15_800,
+        json!({ "kind": "image.built", "data": { "item": "image:api", "service": "api", "digest": digest(),
+            "reference": "guestbook/api:1f3c9ab-482", "build": 482, "size_bytes": 11_200_000,
+            "grew_bytes": -300_000, "reused": false, "took_ms": 3_000 } }),
+    );
+    journal.released().gate(16_000, &Gate::Open { passed: Vec::new() });
+    journal.phase(19_000, "promoting", "").phase(19_400, "baking", "");
+    journal.add(19_400, json!({ "kind": "change.ended", "data": { "state": "live", "reason": "" } }));
+    let (lines, over) = journal.said();
+    check(
+        &lines,
+        &[
+            "         change 1f3c9ab on main by kim: api changed, web not affected",
+            "  12.1s  test api         passed   took 9.8s   212 tests, 3 skipped",
+            "  15.8s  image api        built    guestbook/api:1f3c9ab-482  11.2 MB (-0.3)",
+            "  19.4s  LIVE production api r41   http://api-production-guestbook.localhost:8480",
+        ],
+    );
+    assert_eq!(over, Some(0));
+}
+
+#[test]
+fn a_wait_for_a_person_ends_the_push_with_the_command_that_answers() {
+    let mut journal = Journal::new();
+    let wait = Gate::Wait {
+        reason: "approval 1 of 2 by ops".into(),
+        who: Some("ops".into()),
+        until: None,
+        next: Some("slipway approve 1f3c9ab".into()),
+    };
+    journal.add(12_100, ended("passed", json!({}))).released().gate(19_400, &wait);
+    let (lines, over) = journal.said();
+    check(
+        &lines[2..],
+        &[
+            "  19.4s  WAITING production api r41: approval 1 of 2 by ops",
+            "         next: slipway approve 1f3c9ab",
+        ],
+    );
+    assert_eq!(over, Some(4));
+    let projection = journal.projection();
+    let seen = projection.status(&"guestbook".parse().unwrap(), &|_| String::new(), 5).unwrap();
+    assert_eq!(seen.needs_you[0].what, "production api r41");
+    assert_eq!(seen.needs_you[0].command, "slipway approve 1f3c9ab");
+    assert!(!status::lines(&seen, At(BEGAN + 20_000)).is_empty());
+}
+
+#[test]
+fn a_release_that_is_taken_back_says_why_who_serves_and_how_to_go_on() {
+    // R318
+    let mut journal = Journal::new();
+    journal.released().gate(16_000, &Gate::Open { passed: Vec::new() });
+    journal.phase(19_100, "returning", "x").phase(19_500, "rolled-back", "gave 5xx 14 of 60 on GET /entries");
+    journal.add(19_500, json!({ "kind": "change.ended", "data": { "state": "rolled-back", "reason": "" } }));
+    let (lines, over) = journal.said();
+    check(
+        &lines[1..],
+        &[
+            "  19.5s  ROLLED BACK production api: r41 gave 5xx 14 of 60 on GET /entries",
+            "         r39 serves again, 0.1s later    next: slipway why api@r41",
+            "         1f3c9ab is held here: revert it, push the fix with `-o fixes=1f3c9ab`, or `slipway unhold 1f3c9ab`",
+        ],
+    );
+    assert_eq!(over, Some(1));
+    let projection = journal.projection();
+    let id = ChangeId::parse("0123456789abcdef").unwrap();
+    let view = projection.change(&"guestbook".parse().unwrap(), &id).unwrap();
+    let text = why::change(view).join("\n");
+    for part in ["because gave 5xx 14 of 60 on GET /entries", "rolled back  0.1s later", "recovered    0.4s later"] {
+        assert!(text.contains(part), "{part} is not in\n{text}");
+    }
+}
+
+#[test]
+fn a_failed_job_shows_step_exit_code_and_the_first_error() {
+    // R066
+    let mut journal = Journal::new();
+    let failed = json!({ "step": "test", "command": "cargo test", "exit_code": 101, "first_error": ["assertion failed"] });
+    journal.add(12_100, ended("failed", failed));
+    journal.add(12_100, json!({ "kind": "change.ended", "data": { "state": "failed", "reason": "job:api/test: failed" } }));
+    let (lines, over) = journal.said();
+    check(
+        &lines[1..],
+        &[
+            "  12.1s  test api         failed   took 9.8s",
+            "         step `test` ended with exit code 101",
+            "           assertion failed",
+            "         next: slipway logs api/test    slipway run api/test",
+            "  12.1s  FAILED job:api/test: failed",
+        ],
+    );
+    assert_eq!(over, Some(1));
+}
+
+#[test]
+fn what_serves_already_when_its_turn_comes_is_live() {
+    let mut journal = Journal::new();
+    journal.released().gate(16_000, &Gate::Open { passed: Vec::new() }).phase(17_000, "succeeded", "it serves already");
+    let (lines, _) = journal.said();
+    check(&lines[1..], &["  17.0s  LIVE production api r41   http://api-production-guestbook.localhost:8480"]);
+}
+
+#[test]
+fn who_a_newer_release_goes_past_does_not_stand_as_the_lanes_question_any_more() {
+    let mut journal = Journal::new();
+    let wait = Gate::Wait { reason: "approval".into(), who: Some("ops".into()), until: None, next: Some("x".into()) };
+    journal.gate(16_000, &wait).gate(17_000, &Gate::Refused { reason: "superseded by r42".into(), next: None });
+    let (lines, _) = journal.said();
+    assert!(lines.iter().any(|line| line.contains("REFUSED production api r41: superseded by r42")), "{lines:#?}");
+}

@@ -6,6 +6,7 @@ use crate::exit::{Done, Exit};
 use crate::term;
 use crate::wire::clock::now;
 use clap::Args;
+use slipway_model::text::{printable, printable_log};
 use slipway_model::view::{HistoryLine, Status};
 
 /// What to show of a log.
@@ -57,7 +58,7 @@ pub async fn status(global: &Global) -> Done {
         return print_json(&status);
     }
     for line in slipway_feedback::status::lines(&status, now()) {
-        println!("{}", paint(&line));
+        println!("{}", paint(&printable(&line)));
     }
     Ok(())
 }
@@ -100,7 +101,7 @@ pub async fn logs(global: &Global, logs: &Logs) -> Done {
             if wanted && json {
                 println!("{}", serde_json::json!({ "line": line }));
             } else if wanted {
-                println!("{line}");
+                println!("{}", printable_log(line));
             }
             None
         })
@@ -119,7 +120,7 @@ pub async fn why(global: &Global, what: &What) -> Done {
         return print_json(&answer);
     }
     for line in answer.get("lines").and_then(|lines| lines.as_array()).into_iter().flatten() {
-        println!("{}", line.as_str().unwrap_or_default());
+        println!("{}", printable(line.as_str().unwrap_or_default()));
     }
     Ok(())
 }

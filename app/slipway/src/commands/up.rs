@@ -21,6 +21,8 @@ use tokio::time::Instant;
 
 /// The parts have to be ready within this time.
 const READY: Duration = Duration::from_secs(60);
+/// A node looks for a new `up` at least this often.
+const HANDED_OVER: Duration = Duration::from_secs(6);
 /// Between two looks at whether they are; only while starting.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -59,16 +61,21 @@ pub async fn up(global: &Global, up: Up) -> Done {
     let (stop, told) = watch::channel(None);
     let mut tasks = Vec::new();
     let mut pids = Vec::new();
+    let mut kept_before = false;
     for part in parts {
         let (living, adopted) = part.adopt_or_start(&data)?;
         if adopted {
             eprintln!("{} goes on, process {}", part.name, living.pid);
+            kept_before |= part.name == "node";
         }
         let (say, pid) = watch::channel(living.pid);
         pids.push(pid);
         tasks.push((part.name, say.subscribe(), tokio::spawn(part.keep(data.clone(), living, say, told.clone()))));
     }
     let client = ready(&data, http).await?;
+    if kept_before {
+        sockets_kept(&store).await;
+    }
     crate::client::remember(&client.url, &data);
     announce(global, &data, http, proxy, &pids);
     let events = tokio::spawn(print_events(global.json, client));
@@ -196,6 +203,14 @@ async fn ready(data: &Data, http: SocketAddr) -> Result<Client, Exit> {
     }
 }
 
+/// A node that outlived a former `up` gives this one copies of its sockets as soon as it has found it.
+async fn sockets_kept(store: &FdStore) {
+    let until = Instant::now() + HANDED_OVER;
+    while store.names().is_empty() && Instant::now() < until {
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 fn announce(global: &Global, data: &Data, http: SocketAddr, proxy: SocketAddr, pids: &[watch::Receiver<u32>]) {
     let pid = |index: usize| pids.get(index).map_or(0, |pid| *pid.borrow());
     if global.json {
@@ -219,9 +234,14 @@ fn announce(global: &Global, data: &Data, http: SocketAddr, proxy: SocketAddr, p
 
 /// Every further line is an event of the log.
 async fn print_events(json: bool, client: Client) {
+    let mut last: Option<u64> = None;
     loop {
+        let after = last.map(|n| format!("?after={n}")).unwrap_or_default();
         let _ = client
-            .lines("/api/v1/events", |line| {
+            .lines(&format!("/api/v1/events{after}"), |line| {
+                if let Some(n) = line.strip_prefix("id: ") {
+                    last = n.parse().ok().or(last);
+                }
                 let data = line.strip_prefix("data: ")?;
                 if json {
                     println!("{data}");

@@ -45,8 +45,14 @@ pub async fn follow(client: &Client, change: &ChangeView, json: bool) -> Done {
         |lane: &Lane| urls.get(&(lane.environment.to_string(), lane.service.to_string())).cloned().unwrap_or_default();
     let project = client.project().await?;
     let query = format!("/api/v1/events?after=0&project={}&change={}", encode(&project), change.id);
+    // What it waited for in the past is no end: only the newest word counts until all that happened was seen.
+    let (mut is_now, mut over) = (false, None);
     client
         .lines(&query, |line| {
+            if line == ": now" {
+                is_now = true;
+                return over.map(exit);
+            }
             let data = line.strip_prefix("data: ")?;
             let event: Event = serde_json::from_str(data).ok()?;
             if event.change.as_ref() != Some(&change.id) {
@@ -59,7 +65,8 @@ pub async fn follow(client: &Client, change: &ChangeView, json: bool) -> Done {
             for line in said.lines.iter().filter(|_| !json) {
                 println!("{}", term::line(line));
             }
-            said.over.map(exit)
+            over = said.over;
+            over.filter(|_| is_now).map(exit)
         })
         .await
 }

@@ -54,6 +54,8 @@ pub async fn serve(options: ServeOptions, leave: impl Future<Output = ()>) -> Do
         make_private(&folder)?;
     }
     let lock = lock(&data.run().join("serve.lock"), "control plane")?;
+    // What a build that was killed left behind; nobody else builds here.
+    let _ = std::fs::remove_dir_all(data.work().join("build"));
     let journal: Arc<dyn Store> = Arc::new(Journal::open(&data.journal(), Arc::new(now)).map_err(surroundings)?);
     let vault = Vault::open(&data.key()).map_err(surroundings)?;
     let auth = Arc::new(Auth::open(journal.clone()).await.map_err(|error| Exit::new(SURROUNDINGS, error))?);
