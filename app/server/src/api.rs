@@ -26,9 +26,17 @@ const DAYS: u64 = 3650;
 /// Changes shown by default.
 const CHANGES: usize = 20;
 
-/// `/healthz`, `/readyz`.
+/// `/healthz`: alive.
 pub async fn healthy() -> &'static str {
     "ok\n"
+}
+
+/// `/readyz`: able to work, which is able to record.
+pub async fn ready(State(server): State<Server>) -> Result<&'static str, Problem> {
+    let written = server.road().stages().store.set_cursor("ready", server.now().0).await;
+    let full =
+        |error: slipway_ports::StoreError| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "journal", error.to_string());
+    written.map(|()| "ok\n").map_err(full)
 }
 
 /// `/api/v1/whoami`.

@@ -3,23 +3,28 @@
 //! In: `after=N` (or `Last-Event-ID`), `project`, `change`. Out: one event per fact, in order, without gaps. Never: drops one
 //! because the reader is slow; such a reader gets them from the journal.
 
-use crate::{Caller, Server};
+use crate::{Caller, Problem, Server};
 use axum::body::Body;
 use axum::extract::{Extension, Query, State};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, header};
+use http::{HeaderMap, StatusCode, header};
 use serde::Deserialize;
 use slipway_model::Fact;
 use slipway_model::view::Event;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use tokio::sync::broadcast;
+use tokio::sync::{Semaphore, SemaphorePermit, broadcast};
 
 /// A silent stream says so now and then, so that a lost connection is noticed.
 const KEEP_ALIVE_MS: u64 = 15_000;
-const BATCH: usize = 500;
+/// Facts read at once: a plan of many services is large, and every stream holds what it has read.
+const BATCH: usize = 50;
+/// Streams at once.
+const STREAMS: usize = 256;
+/// Places of streams.
+static PLACES: Semaphore = Semaphore::const_new(STREAMS);
 /// A comment of the stream: everything before it had happened when it was asked for, all after it is new.
 const NOW: &str = ": now\n\n";
 
@@ -40,6 +45,7 @@ struct Stream {
     n: u64,
     caught_up: bool,
     said_now: bool,
+    _place: SemaphorePermit<'static>,
 }
 
 /// `GET /api/v1/events`.
@@ -49,6 +55,11 @@ pub async fn events(
     Query(query): Query<EventsQuery>,
     headers: HeaderMap,
 ) -> Response {
+    let Ok(place) = PLACES.try_acquire() else {
+        return Problem::new(StatusCode::SERVICE_UNAVAILABLE, "streams", format!("{STREAMS} event streams are open"))
+            .hint("close one; each `slipway watch` and `slipway up` has one")
+            .into_response();
+    };
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
     let newest = server.road().look(|projection| projection.n);
     let stream = Stream {
@@ -61,6 +72,7 @@ pub async fn events(
         ready: VecDeque::new(),
         caught_up: false,
         said_now: false,
+        _place: place,
     };
     let body = futures::stream::unfold(stream, |mut stream| async move {
         let text = stream.next().await?;

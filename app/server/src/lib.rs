@@ -8,6 +8,7 @@ pub mod auth;
 mod commands;
 mod events;
 mod git;
+pub mod listen;
 mod metrics;
 mod openapi;
 mod page;

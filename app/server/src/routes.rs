@@ -66,7 +66,8 @@ pub const TABLE: [Route; 27] = [
 
 fn handler(route: &Route) -> Option<MethodRouter<Server>> {
     Some(match (route.method, route.path) {
-        ("GET", "/healthz" | "/readyz") => get(api::healthy),
+        ("GET", "/healthz") => get(api::healthy),
+        ("GET", "/readyz") => get(api::ready),
         ("GET", "/metrics") => get(metrics::metrics),
         ("GET", "/") => get(pages::home),
         ("GET", "/login") => get(pages::login),

@@ -198,8 +198,5 @@ fn a_dockerfile_that_takes_files_of_an_unknown_job_is_refused_with_its_name() {
     let mut repository = Repository::new(&FILES);
     repository.write("api/Dockerfile", "FROM scratch\nCOPY --from=job.package dist /\n");
     let problems = repository.plan(None).unwrap_err();
-    assert_eq!(
-        problems,
-        ["`api/Dockerfile` takes files from job `api/package`, which service `api` does not have"]
-    );
+    assert_eq!(problems, ["`api/Dockerfile` takes files from job `api/package`, which service `api` does not have"]);
 }

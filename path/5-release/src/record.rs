@@ -80,8 +80,11 @@ impl LaneRecord {
                     self.ended_n = fact.n;
                 }
                 self.unsettled = self.moving && !matches!(moved.phase, Phase::Baking | Phase::Contracting);
-                let begun =
-                    |opened: &Candidate| opened.release == moved.head.to.id && opened.commit == moved.head.commit;
+                let begun = |opened: &Candidate| {
+                    opened.release == moved.head.to.id
+                        && opened.commit == moved.head.commit
+                        && opened.change == moved.head.change
+                };
                 if self.opened.as_ref().is_some_and(begun) {
                     self.opened = None;
                 }

@@ -197,8 +197,7 @@ fn who_was_let_in_and_has_not_begun_may_still_be_answered_otherwise() {
 #[test]
 fn who_was_passed_over_by_a_newer_release_does_not_ask_again() {
     let superseded = Gate::Refused { reason: "superseded by r5".into(), next: None };
-    let record =
-        fold(vec![Body::ReleaseQueued(candidate(4)), gated(4, superseded), Body::ReleaseQueued(candidate(5))]);
+    let record = fold(vec![Body::ReleaseQueued(candidate(4)), gated(4, superseded), Body::ReleaseQueued(candidate(5))]);
     assert!(record.asked_before(&candidate(4)));
     assert!(!record.asked_before(&candidate(5)));
     assert!(record.is_waiting());

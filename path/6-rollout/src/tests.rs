@@ -61,12 +61,8 @@ fn event(state: &State, word: &str) -> Event {
         wish_epoch: 9,
         proof: Ok(()),
     };
-    let verdict = |kind| Event::Verdict {
-        step: state.step,
-        kind,
-        sentence: "gave 5xx 14 of 60".into(),
-        tipped_at: Some(At(5)),
-    };
+    let verdict =
+        |kind| Event::Verdict { step: state.step, kind, sentence: "gave 5xx 14 of 60".into(), tipped_at: Some(At(5)) };
     let all = |one| vec![one; state.new_serving as usize];
     match word {
         "go" => Event::Continue,

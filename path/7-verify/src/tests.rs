@@ -165,7 +165,11 @@ fn slower_is_worse_only_when_a_user_feels_it_and_chance_does_not_explain_it() {
         let watched = Watched { step_requests: new.all.requests, new, old: Some(old), ..Watched::default() };
         answer(&judge(&watched, &VerifyPolicy::default()))
     };
-    assert!(verdict((80_000, 60), (20_000, 60)).starts_with("Fail: p95 is "), "{}", verdict((80_000, 60), (20_000, 60)));
+    assert!(
+        verdict((80_000, 60), (20_000, 60)).starts_with("Fail: p95 is "),
+        "{}",
+        verdict((80_000, 60), (20_000, 60))
+    );
     assert!(verdict((2_000, 60), (1_000, 60)).starts_with("Pass"), "a millisecond is not felt");
     assert!(verdict((80_000, 60), (20_000, 10)).starts_with("Pass"), "too few to compare with");
 }

@@ -87,7 +87,9 @@ impl Journal {
         let mut follow = Follow::new(At(BEGAN));
         let (mut lines, mut over) = (Vec::new(), None);
         for fact in &self.facts {
-            let said = follow.take(fact, &|lane| format!("http://{}-{}-{}.localhost:8480", lane.service, lane.environment, lane.project));
+            let said = follow.take(fact, &|lane| {
+                format!("http://{}-{}-{}.localhost:8480", lane.service, lane.environment, lane.project)
+            });
             lines.extend(said.lines);
             over = said.over;
         }
@@ -121,9 +123,11 @@ fn item(id: &str, decision: &str) -> serde_json::Value {
     let (kind, name) = id.split_once(':').unwrap();
     let service = name.split('/').next().unwrap();
     let spec = match kind {
-        "job" => json!({ "does": "job", "kind": "unit", "key": { "service": service, "name": "test" }, "steps": [], "needs": [],
+        "job" => {
+            json!({ "does": "job", "kind": "unit", "key": { "service": service, "name": "test" }, "steps": [], "needs": [],
             "image": "host", "env": {}, "secrets": [], "inputs": [], "produces": [], "artifacts": {},
-            "retry": { "max": 0, "on": [] }, "timeout_ms": 1, "network": false, "folder": service }),
+            "retry": { "max": 0, "on": [] }, "timeout_ms": 1, "network": false, "folder": service })
+        }
         _ => json!({ "does": "release", "service": service, "spec": { "port": 8080,
             "health": { "timeout_ms": 1, "interval_ms": 1 }, "stop": { "signal": 15, "grace_ms": 1 }, "drain_ms": 1,
             "ready_ms": 1, "resources": {}, "environments": {} } }),
@@ -182,10 +186,7 @@ fn a_wait_for_a_person_ends_the_push_with_the_command_that_answers() {
     let (lines, over) = journal.said();
     check(
         &lines[2..],
-        &[
-            "  19.4s  WAITING production api r41: approval 1 of 2 by ops",
-            "         next: slipway approve 1f3c9ab",
-        ],
+        &["  19.4s  WAITING production api r41: approval 1 of 2 by ops", "         next: slipway approve 1f3c9ab"],
     );
     assert_eq!(over, Some(4));
     let projection = journal.projection();
@@ -225,9 +226,13 @@ fn a_release_that_is_taken_back_says_why_who_serves_and_how_to_go_on() {
 fn a_failed_job_shows_step_exit_code_and_the_first_error() {
     // R066
     let mut journal = Journal::new();
-    let failed = json!({ "step": "test", "command": "cargo test", "exit_code": 101, "first_error": ["assertion failed"] });
+    let failed =
+        json!({ "step": "test", "command": "cargo test", "exit_code": 101, "first_error": ["assertion failed"] });
     journal.add(12_100, ended("failed", failed));
-    journal.add(12_100, json!({ "kind": "change.ended", "data": { "state": "failed", "reason": "job:api/test: failed" } }));
+    journal.add(
+        12_100,
+        json!({ "kind": "change.ended", "data": { "state": "failed", "reason": "job:api/test: failed" } }),
+    );
     let (lines, over) = journal.said();
     check(
         &lines[1..],

@@ -237,10 +237,10 @@ async fn run(
     }
     let driving = road.clone();
     let drive = tokio::spawn(async move { driving.run().await });
-    let http = axum::serve(listener, server.router()).into_future();
+    let http = slipway_server::listen::serve(listener, server.router());
     tokio::select! {
         () = leave => Ok(()),
-        ended = http => ended.map_err(surroundings),
+        () = http => Err(Exit::new(SURROUNDINGS, "nothing listens any more")),
         ended = drive => match ended {
             Ok(Ok(())) => Err(Exit::new(SURROUNDINGS, "the journal's thread has ended")),
             Ok(Err(error)) => Err(Exit::new(SURROUNDINGS, chain(&error))),

@@ -354,9 +354,10 @@ impl Store for MemoryStore {
         let (project, prefix) = (project.clone(), prefix.to_owned());
         Box::pin(async move {
             let inner = self.lock();
-            let mine = inner.rows.iter().filter(|((of, name, key), _)| {
-                *of == project && *name == index && key.starts_with(&prefix)
-            });
+            let mine = inner
+                .rows
+                .iter()
+                .filter(|((of, name, key), _)| *of == project && *name == index && key.starts_with(&prefix));
             Ok(mine.map(|((_, _, key), value)| (key.clone(), value.clone())).collect())
         })
     }

@@ -1,7 +1,7 @@
 use super::{Chance, FakeClock, MemoryStore, StoreFault};
 use crate::{Append, Store, StoreError};
-use slipway_model::fact::{Body, NewFact};
 use slipway_model::ProjectName;
+use slipway_model::fact::{Body, NewFact};
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 

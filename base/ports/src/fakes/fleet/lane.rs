@@ -1,7 +1,7 @@
 //! One lane on the fake node.
 
-use super::behaviour::{Behaviour, Readiness};
 use super::Happening;
+use super::behaviour::{Behaviour, Readiness};
 use crate::fakes::chance::Chance;
 use slipway_model::instance::{Exit, InstanceSeen, InstanceState, LaneSeen, LaneWish};
 use slipway_model::traffic::{LaneTraffic, ReleaseTraffic};

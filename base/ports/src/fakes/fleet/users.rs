@@ -11,7 +11,14 @@ use std::collections::BTreeMap;
 
 /// What users ask for; the last two are one pattern.
 const REQUESTS: [&str; 8] = [
-    "GET /", "GET /entries", "POST /entries", "GET /about", "GET /search", "GET /feed", "GET /items/17", "GET /items/4",
+    "GET /",
+    "GET /entries",
+    "POST /entries",
+    "GET /about",
+    "GET /search",
+    "GET /feed",
+    "GET /items/17",
+    "GET /items/4",
 ];
 
 /// One round of requests. Returns how many nobody could take.
