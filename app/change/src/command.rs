@@ -37,15 +37,15 @@ impl Road {
         self.stages().store.append(append).await.map_err(|error| explained(&error)).map(drop)
     }
 
-    pub(crate) async fn command(&self, project: &ProjectName, command: &Command) -> Result<(), String> {
+    pub(crate) async fn command(&self, project: &ProjectName, command: &Command, actor: &Actor) -> Result<(), String> {
         let lane = command.environment.clone().zip(command.service.clone()).map(|(environment, service)| Lane {
             project: project.clone(),
             environment,
             service,
         });
         match (command.verb.as_str(), lane) {
-            ("deploy" | "promote", Some(lane)) => self.ask_by_hand(&lane, command, Purpose::Deploy).await,
-            ("rollback", Some(lane)) => self.ask_by_hand(&lane, command, Purpose::Rollback).await,
+            ("deploy" | "promote", Some(lane)) => self.ask_by_hand(&lane, command, actor, Purpose::Deploy).await,
+            ("rollback", Some(lane)) => self.ask_by_hand(&lane, command, actor, Purpose::Rollback).await,
             ("approve" | "reject" | "secret", Some(lane)) => self.regate(&lane).await,
             ("abort", Some(lane)) => {
                 self.deliver(&lane, Event::Abort { reason: reason(command, "aborted by command") }).await
@@ -72,17 +72,20 @@ impl Road {
         Ok(())
     }
 
-    async fn ask_by_hand(&self, lane: &Lane, command: &Command, purpose: Purpose) -> Result<(), String> {
+    async fn ask_by_hand(&self, lane: &Lane, command: &Command, actor: &Actor, purpose: Purpose) -> Result<(), String> {
         let Some(id) = &command.release else { return Ok(()) };
         let Some(release) = self.release(lane, id).await? else { return Ok(()) };
+        // A person who deploys what waits here means that one: its change goes on with it.
+        let record = self.stages().releases.record(lane).await.map_err(|error| explained(&error))?;
+        let waiting = record.candidate.filter(|waiting| waiting.release == *id && purpose == Purpose::Deploy);
         let candidate = Candidate {
             lane: lane.clone(),
             release: release.id.clone(),
             number: release.number,
             commit: command.commit.clone().unwrap_or_else(|| release.origin.commit.clone()),
-            change: None,
+            change: waiting.and_then(|waiting| waiting.change),
             purpose,
-            by: command.reason.clone(),
+            by: if command.reason.is_empty() { actor.to_string() } else { format!("{actor}: {}", command.reason) },
             by_hand: true,
         };
         self.stages().releases.enqueue(candidate).await.map_err(|error| explained(&error))

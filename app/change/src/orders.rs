@@ -58,7 +58,7 @@ impl Road {
                 self.inner.timers.set(&moved.head.lane, Purpose::Judge, None);
                 Ok(())
             }
-            Order::Obey(command) => self.command(project, command).await,
+            Order::Obey(command, actor) => self.command(project, command, actor).await,
         }
     }
 

@@ -17,7 +17,7 @@ use slipway_model::fact::{Body, Candidate, ChangeInfo, Command, Fact, Gate, Roll
 use slipway_model::release::Release;
 use slipway_model::rollout::Phase;
 use slipway_model::verdict::Verdict;
-use slipway_model::{ChangeId, Lane, ProjectName, RolloutId};
+use slipway_model::{Actor, ChangeId, Lane, ProjectName, RolloutId};
 
 /// What a stage is to do.
 #[derive(Debug, Clone, PartialEq)]
@@ -49,7 +49,7 @@ pub enum Order {
     /// `verify`: nothing is judged in this lane any more.
     StopJudging(Box<RolloutMoved>),
     /// A person's command, handed to the stage it is for.
-    Obey(Box<Command>),
+    Obey(Box<Command>, Actor),
     /// `plan`: see whether the change is over.
     Settle(ChangeId),
 }
@@ -84,7 +84,7 @@ pub fn next(fact: &Fact) -> Vec<Order> {
         Body::EvidenceKept { lane, rollout, .. } => vec![Order::Captured(lane.clone(), rollout.clone())],
         Body::HoldSet { lane, .. } => vec![Order::Forget(lane.clone())],
         Body::HoldReleased { lane, .. } => vec![Order::Gate(lane.clone())],
-        Body::CommandGiven(command) => vec![Order::Obey(Box::new(command.clone()))],
+        Body::CommandGiven(command) => vec![Order::Obey(Box::new(command.clone()), fact.actor.clone())],
         Body::ChangeEnded { .. }
         | Body::JobStarted { .. }
         | Body::ImageStarted { .. }
@@ -149,6 +149,6 @@ pub fn aggregate(project: &ProjectName, order: &Order) -> Aggregate {
         | Order::Verdict(lane, ..)
         | Order::Captured(lane, _) => Aggregate::Lane(lane.clone()),
         Order::Capture(moved) | Order::StopJudging(moved) => Aggregate::Lane(moved.head.lane.clone()),
-        Order::Obey(_) => Aggregate::Commands(project.clone()),
+        Order::Obey(..) => Aggregate::Commands(project.clone()),
     }
 }

@@ -72,7 +72,7 @@ pub async fn command(
             format!("`{}` may not {} here", caller.name, asked.verb),
         ));
     }
-    let acts = server.acts(&project, &caller, &asked).await?;
+    let acts = server.acts(&project, &asked).await?;
     let will = acts.iter().map(|act| act.sentence.clone()).collect();
     if asked.dry_run {
         return Ok(Json(Answered { will, done: false }));
@@ -88,11 +88,11 @@ pub async fn command(
 }
 
 impl Server {
-    async fn acts(&self, project: &ProjectName, caller: &Caller, asked: &Asked) -> Result<Vec<Act>, Problem> {
+    async fn acts(&self, project: &ProjectName, asked: &Asked) -> Result<Vec<Act>, Problem> {
         match asked.verb.as_str() {
-            "deploy" => self.deploy(project, caller, asked).await,
-            "promote" => self.promote(project, caller, asked).await,
-            "rollback" => self.rollback(project, caller, asked).await,
+            "deploy" => self.deploy(project, asked).await,
+            "promote" => self.promote(project, asked).await,
+            "rollback" => self.rollback(project, asked).await,
             "approve" | "reject" => self.consent(project, asked).await,
             "abort" => self.abort(project, asked),
             "hold" | "unhold" => self.hold(project, asked).await,
@@ -163,7 +163,7 @@ impl Server {
         }
     }
 
-    async fn deploy(&self, project: &ProjectName, caller: &Caller, asked: &Asked) -> Result<Vec<Act>, Problem> {
+    async fn deploy(&self, project: &ProjectName, asked: &Asked) -> Result<Vec<Act>, Problem> {
         let Some(env) = &asked.env else { return Err(Problem::bad("deploy needs `--env ENVIRONMENT`")) };
         let environment = EnvironmentName::parse(env).map_err(|error| Problem::bad(error.to_string()))?;
         let releases = self.releases_of(project, &asked.what).await?;
@@ -173,10 +173,10 @@ impl Server {
                     .hint("slipway status lists environments"));
             }
         }
-        Ok(releases.iter().map(|release| place(release, &environment, "deploy", caller)).collect())
+        Ok(releases.iter().map(|release| place(release, &environment, "deploy", &asked.reason)).collect())
     }
 
-    async fn promote(&self, project: &ProjectName, caller: &Caller, asked: &Asked) -> Result<Vec<Act>, Problem> {
+    async fn promote(&self, project: &ProjectName, asked: &Asked) -> Result<Vec<Act>, Problem> {
         let releases = self.releases_of(project, &asked.what).await?;
         let order = self
             .road()
@@ -198,12 +198,12 @@ impl Server {
                     format!("{} is in every environment already", release.title()),
                 ));
             };
-            acts.push(place(release, next, "promote", caller));
+            acts.push(place(release, next, "promote", &asked.reason));
         }
         Ok(acts)
     }
 
-    async fn rollback(&self, project: &ProjectName, caller: &Caller, asked: &Asked) -> Result<Vec<Act>, Problem> {
+    async fn rollback(&self, project: &ProjectName, asked: &Asked) -> Result<Vec<Act>, Problem> {
         let service = match asked.what.as_str() {
             "" => None,
             text => Some(ServiceName::parse(text).map_err(|error| Problem::bad(error.to_string()))?),
@@ -245,7 +245,7 @@ impl Server {
                 return Err(Problem::new(StatusCode::CONFLICT, "no-target", detail)
                     .hint("name one with `--to rN`, or push a revert"));
             };
-            let mut act = place(&target, &lane.environment, "rollback", caller);
+            let mut act = place(&target, &lane.environment, "rollback", &asked.reason);
             act.sentence = format!(
                 "roll {} in {} back to r{} ({})",
                 lane.service,
@@ -452,7 +452,7 @@ impl Server {
     }
 }
 
-fn place(release: &Release, environment: &EnvironmentName, verb: &str, caller: &Caller) -> Act {
+fn place(release: &Release, environment: &EnvironmentName, verb: &str, reason: &str) -> Act {
     Act {
         sentence: format!("{verb} {} ({}) to {environment}", release.title(), release.origin.commit.short()),
         change: None,
@@ -460,7 +460,7 @@ fn place(release: &Release, environment: &EnvironmentName, verb: &str, caller: &
             service: Some(release.bundle.service.clone()),
             release: Some(release.id.clone()),
             commit: Some(release.origin.commit.clone()),
-            reason: caller.name.clone(),
+            reason: reason.to_owned(),
             ..bare(verb, &release.title(), Some(environment.clone()))
         },
     }

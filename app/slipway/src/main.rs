@@ -11,6 +11,11 @@ macro_rules! println {
     ($($text:tt)*) => { $crate::term::print_line(format_args!($($text)*)) };
 }
 
+/// Like the standard one, but a terminal that is gone is no reason to panic: `up` still has to stop what it started.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::term::say_line(format_args!($($text)*)) };
+}
+
 mod cli;
 mod client;
 mod commands;

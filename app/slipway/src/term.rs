@@ -3,6 +3,16 @@
 use std::fmt::Arguments;
 use std::io::{ErrorKind, IsTerminal, Write};
 
+/// Says a line on standard error, if anybody is there.
+pub fn say_line(text: Arguments<'_>) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// Prints a line on standard output, if anybody is there: for what goes on without a reader.
+pub fn offer_line(text: Arguments<'_>) {
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
 /// Prints a line on standard output. Whoever closes the pipe has seen enough; another error is not silent.
 pub fn print_line(text: Arguments<'_>) {
     let mut out = std::io::stdout().lock();

@@ -17,6 +17,9 @@ use std::fmt;
 /// The version of the shapes in this file; every released one keeps an upcaster and a golden file.
 pub const FACT_VERSION: u16 = 1;
 
+/// How the refusal of a release begins that a newer one overtook; its change did nothing wrong.
+pub const SUPERSEDED: &str = "superseded by";
+
 /// Who made something happen.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

@@ -1,7 +1,6 @@
 //! The sandbox from outside: real runs by a real shim. Needs root.
 #![allow(clippy::unwrap_used)] // tests
 
-mod bench;
 mod escapes;
 mod life;
 mod logs;

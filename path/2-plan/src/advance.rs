@@ -88,7 +88,7 @@ pub fn ended(record: &ChangeRecord, advance: &Advance) -> Option<(ChangeState, S
     if let Some(bad) = lanes.iter().find(|lane| lane.was_taken_back()) {
         return Some((ChangeState::RolledBack, bad.reason.clone()));
     }
-    if let Some(refused) = lanes.iter().find(|lane| lane.was_refused()) {
+    if let Some(refused) = lanes.iter().find(|lane| lane.was_refused() && !lane.was_overtaken()) {
         return Some((ChangeState::Failed, refused.reason.clone()));
     }
     // Where other services went on, an old failure is theirs to show; where nothing did, the change did not pass.
@@ -99,8 +99,10 @@ pub fn ended(record: &ChangeRecord, advance: &Advance) -> Option<(ChangeState, S
         // A release was made; its candidates are about to be queued.
         return None;
     }
-    let state = if lanes.is_empty() { ChangeState::Passed } else { ChangeState::Live };
-    Some((state, String::new()))
+    // All its checks passed; where a newer release went in its place, it has nowhere to go any more.
+    let overtaken = lanes.iter().find(|lane| lane.was_overtaken());
+    let state = if lanes.is_empty() || overtaken.is_some() { ChangeState::Passed } else { ChangeState::Live };
+    Some((state, overtaken.map(|lane| lane.reason.clone()).unwrap_or_default()))
 }
 
 /// Whether every release of this change has asked every environment that it has a configuration for.

@@ -173,13 +173,31 @@ impl Drafting<'_> {
             .map(|id| convert::job_key(&id))
             .collect();
         match needs.and_then(|needs| convert::job(&policy, folder, inputs, recognised, needs)) {
-            Ok(Some(job)) => self.add_job(job),
+            Ok(Some(job)) => self.add_job(self.placed(job, service, folder)),
             Ok(None) if policy.work == slipway_config::model::Work::Recognised => {
                 self.draft.plan.warnings.push(format!("job `{id}` has no `run:` and nothing was recognised for it"));
             }
             Ok(None) => {}
             Err(error) => self.problems.push(error.to_string()),
         }
+    }
+
+    /// Patterns of a service without a `path:` were read below a folder of its name; it may have been found elsewhere.
+    fn placed(&self, mut job: JobDef, service: Option<&str>, folder: &str) -> JobDef {
+        let given = |name: &str| self.input.config.services.get(name).is_some_and(|entry| entry.path.is_some());
+        let Some(name) = service.filter(|name| *name != folder && !given(name)) else { return job };
+        let prefix = format!("{name}/");
+        let move_all = |patterns: &mut Vec<String>| {
+            for pattern in patterns {
+                if let Some(rest) = pattern.strip_prefix(&prefix) {
+                    *pattern = join(folder, rest);
+                }
+            }
+        };
+        move_all(&mut job.produces);
+        move_all(&mut job.inputs);
+        job.artifacts.values_mut().for_each(|artifact| move_all(&mut artifact.paths));
+        job
     }
 
     fn add_job(&mut self, job: JobDef) {

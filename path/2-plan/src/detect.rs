@@ -4,7 +4,8 @@
 //! out. Never: guesses a service from a folder that nothing can be built in.
 
 use crate::cargo::{self, Package, join};
-use slipway_config::DetectedService;
+use slipway_config::{Config, DetectedService};
+use slipway_ports::TreeFile;
 use std::collections::BTreeMap;
 
 /// Services by name. A Dockerfile in the root makes one named after the project.
@@ -29,6 +30,33 @@ pub fn services(
         found.entry(name).or_insert(service);
     }
     found
+}
+
+/// Services that the file names without a path, where no folder has their name and the root has a Dockerfile: the
+/// root is meant.
+pub fn in_the_root(
+    config: &Config,
+    files: &[TreeFile],
+    texts: &BTreeMap<String, String>,
+    packages: &BTreeMap<String, Package>,
+    found: &mut BTreeMap<String, DetectedService>,
+) {
+    let Some(dockerfile) = texts.get("Dockerfile") else { return };
+    for (name, service) in &config.services {
+        let folder = format!("{name}/");
+        if service.path.is_some() || found.contains_key(name) || files.iter().any(|file| file.path.starts_with(&folder))
+        {
+            continue;
+        }
+        let detected = DetectedService {
+            path: ".".into(),
+            dockerfile: Some("Dockerfile".into()),
+            port: exposed(dockerfile),
+            tests: tests("", packages),
+            evidence: "Dockerfile".into(),
+        };
+        found.insert(name.clone(), detected);
+    }
 }
 
 /// The command of a Rust package's tests.

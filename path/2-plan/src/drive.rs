@@ -238,11 +238,13 @@ pub fn input(
             .map(|(path, text)| (path.clone(), text.clone()))
             .collect(),
     );
+    let mut services = detect::services(project, &texts, &packages);
+    detect::in_the_root(&config, &files, &texts, &packages, &mut services);
     let facts = Facts {
         folder: project.to_owned(),
         remote: Some(project.to_owned()),
         branches: vec![branch.to_owned()],
-        services: detect::services(project, &texts, &packages),
+        services,
     };
     PlanInput {
         project: project.to_owned(),

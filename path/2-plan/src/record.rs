@@ -2,7 +2,7 @@
 //!
 //! In: the facts of a change, of whatever stream. Out: the state of its items and lanes. Never: anything not in facts.
 
-use slipway_model::fact::{Body, Candidate, ChangeInfo, ChangeState, Fact, Gate, ImageBuilt};
+use slipway_model::fact::{Body, Candidate, ChangeInfo, ChangeState, Fact, Gate, ImageBuilt, SUPERSEDED};
 use slipway_model::job::{Artifact, JobOutcome};
 use slipway_model::plan::{Decision, Item, Plan};
 use slipway_model::release::{Origin, Release};
@@ -51,6 +51,12 @@ impl LaneProgress {
     #[must_use]
     pub fn was_taken_back(&self) -> bool {
         matches!(self.phase, Some(Phase::RolledBack | Phase::NeedsHuman))
+    }
+
+    /// Whether a newer release went in its place.
+    #[must_use]
+    pub fn was_overtaken(&self) -> bool {
+        matches!((&self.gate, self.phase), (Some(Gate::Refused { reason, .. }), None) if reason.starts_with(SUPERSEDED))
     }
 
     /// Whether it was not let in.

@@ -32,6 +32,8 @@ pub struct GateInput {
     pub rejected: Option<(Actor, String)>,
     /// The change's author, who may not approve by default.
     pub author: String,
+    /// Whose token pushed it: the author under the name that this server knows.
+    pub pusher: String,
     /// Secrets of this environment without a value.
     pub missing_secrets: Vec<String>,
     /// Now.
@@ -180,7 +182,7 @@ fn approvers(input: &GateInput, author: bool) -> Vec<String> {
         .iter()
         .filter(|(_, at)| policy.is_none_or(|policy| input.now.since_ms(*at) <= policy.expires_ms))
         .map(|(actor, _)| actor.to_string())
-        .filter(|name| author || *name != input.author)
+        .filter(|name| author || (*name != input.author && *name != input.pusher))
         .filter(|name| policy.is_none_or(|policy| policy.by.is_empty() || policy.by.contains(name)))
         .collect();
     names.sort();

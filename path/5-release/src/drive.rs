@@ -5,7 +5,7 @@
 
 use crate::decide::{GateInput, gate};
 use crate::record::LaneRecord;
-use slipway_model::fact::{Body, Candidate, ChangeInfo, Fact, Gate, ImageBuilt, stream};
+use slipway_model::fact::{Body, Candidate, ChangeInfo, Fact, Gate, ImageBuilt, SUPERSEDED, stream};
 use slipway_model::plan::{Plan, ReleaseDef};
 use slipway_model::policy::EnvironmentPolicy;
 use slipway_model::release::{Bundle, Origin, Release};
@@ -151,7 +151,9 @@ impl Releases {
             append = append.fact(superseded(&candidate, &newer));
         } else {
             // Only one asks at a time: who waited for an answer or its turn is told that it waits no more.
-            if let Some(waiting) = record.candidate.as_ref().filter(|_| record.may_change()) {
+            let same =
+                |waiting: &&Candidate| waiting.release == candidate.release && waiting.change == candidate.change;
+            if let Some(waiting) = record.candidate.as_ref().filter(|waiting| record.may_change() && !same(waiting)) {
                 append = append.fact(superseded(waiting, &candidate));
             }
             append = append.fact(NewFact::new(candidate.change.clone(), Body::ReleaseQueued(candidate)));
@@ -314,6 +316,7 @@ impl Releases {
             approvals: record.approvals.clone(),
             rejected: record.rejected.clone(),
             author: planned.map(|planned| planned.info.author.clone()).unwrap_or_default(),
+            pusher: planned.map(|planned| planned.info.pusher.clone()).unwrap_or_default(),
             missing_secrets,
             now: self.ports.clock.now(),
         };
@@ -404,7 +407,7 @@ impl Releases {
 }
 
 fn superseded(older: &Candidate, by: &Candidate) -> NewFact {
-    let reason = format!("superseded by r{} of {}", by.number, by.commit.short());
+    let reason = format!("{SUPERSEDED} r{} of {}", by.number, by.commit.short());
     let body = Body::ReleaseGated { candidate: older.clone(), gate: Gate::Refused { reason, next: None } };
     NewFact::new(older.change.clone(), body)
 }

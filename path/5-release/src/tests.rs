@@ -50,6 +50,7 @@ fn input() -> GateInput {
         approvals: Vec::new(),
         rejected: None,
         author: "kim".into(),
+        pusher: "kim".into(),
         missing_secrets: Vec::new(),
         now: At(100_000),
     }

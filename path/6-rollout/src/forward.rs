@@ -61,11 +61,12 @@ pub fn next_step(mut state: State, now: Now) -> Step {
     let missing = desired - state.new_serving.min(desired);
     let mut room = (desired + surge).saturating_sub(serving);
     if room == 0 {
-        // No surge left: withdraw as many old ones as may be unavailable. They stay alive until the verdict.
-        let withdrawn = state.policy.unavailable.max(1).min(state.old_serving);
+        // No room left: withdraw old ones down to what must serve. They stay alive until the verdict.
+        let least = desired.saturating_sub(state.policy.unavailable);
+        let withdrawn = serving.saturating_sub(least).max(1).min(state.old_serving);
         state.old_serving -= withdrawn;
         state.old_retiring += withdrawn;
-        room = withdrawn;
+        room = (desired + surge).saturating_sub(serving - withdrawn);
     }
     let added = if state.has_old() { missing.min(room) } else { missing };
     state.step += 1;
@@ -132,8 +133,10 @@ pub fn probing(mut state: State, event: &Event, now: Now) -> Step {
 
 /// Moves traffic for this step: the new ones take their share, as many old ones are withdrawn.
 fn shift(mut state: State, now: Now) -> Step {
-    let wanted_old = state.policy.desired.saturating_sub(state.new_serving);
-    let kept = wanted_old.min(state.old_serving);
+    // As many old ones serve beside as there is room for, so that both are judged over the same time, a single
+    // instance included. Going back to a release that is known to be good is done at once.
+    let surge = if state.head.purpose == Purpose::Deploy { state.policy.surge } else { 0 };
+    let kept = (state.policy.desired + surge).saturating_sub(state.new_serving).min(state.old_serving);
     state.old_retiring += state.old_serving - kept;
     state.old_serving = kept;
     state.weights = (state.new_serving, kept);
@@ -190,6 +193,8 @@ fn passed(mut state: State, smoke_only: bool, now: Now) -> Step {
         state.old_retiring = 0;
     }
     if state.new_serving >= state.policy.desired {
+        state.old_retiring += state.old_serving;
+        state.old_serving = 0;
         state.weights = (1, 0);
         let state = enter(state, Phase::Promoting, "all traffic moves to the new release", Some(SETTLE_MS), now);
         return Step { state, intents: vec![Intent::Wish] };

@@ -145,13 +145,13 @@ fn a_rolling_update_keeps_within_surge_and_stops_old_ones_last() {
          go             provisioning new 1+0 old 2+0 0:1 Wish
          ready          probing      new 1+0 old 2+0 0:1
          ready          probing      new 1+0 old 2+0 0:1 Smoke
-         smoked         stepping     new 1+0 old 1+1 1:1 Wish
-         ready          stepping     new 1+0 old 1+1 1:1 Judge
-         pass           provisioning new 2+0 old 1+1 1:1 Wish
-         ready          probing      new 2+0 old 1+1 1:1
-         ready          probing      new 2+0 old 1+1 1:1 Smoke
-         smoked         stepping     new 2+0 old 0+2 2:0 Wish
-         ready          stepping     new 2+0 old 0+2 2:0 Judge
+         smoked         stepping     new 1+0 old 2+0 1:2 Wish
+         ready          stepping     new 1+0 old 2+0 1:2 Judge
+         pass           provisioning new 2+0 old 1+1 1:2 Wish
+         ready          probing      new 2+0 old 1+1 1:2
+         ready          probing      new 2+0 old 1+1 1:2 Smoke
+         smoked         stepping     new 2+0 old 1+1 2:1 Wish
+         ready          stepping     new 2+0 old 1+1 2:1 Judge
          pass           promoting    new 2+0 old 0+2 1:0 Wish
          ready          baking       new 2+0 old 0+2 1:0 Judge
          late           contracting  new 2+0 old 0+0 1:0 Wish
@@ -213,8 +213,8 @@ fn a_failing_verdict_returns_traffic_then_keeps_evidence_then_restores_capacity(
          go             provisioning new 1+0 old 2+0 0:1 Wish
          ready          probing      new 1+0 old 2+0 0:1
          ready          probing      new 1+0 old 2+0 0:1 Smoke
-         smoked         stepping     new 1+0 old 1+1 1:1 Wish
-         ready          stepping     new 1+0 old 1+1 1:1 Judge
+         smoked         stepping     new 1+0 old 2+0 1:2 Wish
+         ready          stepping     new 1+0 old 2+0 1:2 Judge
          fail           returning    new 0+1 old 2+0 0:1 Wish
          ready          capturing    new 0+1 old 2+0 0:1 Capture
          captured       restoring    new 0+0 old 2+0 0:1 Wish

@@ -101,11 +101,13 @@ impl ProjectState {
                 if let Some(id) = &fact.change {
                     self.plans.insert(id.clone(), (**plan).clone());
                 }
-                for policy in &plan.environments {
-                    if !self.order.contains(&policy.name) {
-                        self.order.push(policy.name.clone());
-                    }
-                }
+                // The newest plan says the promotion order; what it does not name any more comes last.
+                let mut order: Vec<EnvironmentName> =
+                    plan.environments.iter().map(|policy| policy.name.clone()).collect();
+                order.extend(
+                    self.order.drain(..).filter(|name| !plan.environments.iter().any(|policy| &policy.name == name)),
+                );
+                self.order = order;
             }
             Body::ReleaseMade { release, .. } => {
                 self.releases.entry(release.id.clone()).or_insert_with(|| (**release).clone());

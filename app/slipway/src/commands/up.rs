@@ -23,8 +23,16 @@ use tokio::time::Instant;
 const READY: Duration = Duration::from_secs(60);
 /// A node looks for a new `up` at least this often.
 const HANDED_OVER: Duration = Duration::from_secs(6);
+/// Draining and stopping everything takes at most so long.
+const DOWN: Duration = Duration::from_secs(180);
 /// Between two looks at whether they are; only while starting.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// A reader that went away must not end `up`.
+macro_rules! offer {
+    () => { crate::term::offer_line(format_args!("")) };
+    ($($text:tt)*) => { crate::term::offer_line(format_args!($($text)*)) };
+}
 
 /// Options of `up`.
 #[derive(Debug, Args)]
@@ -218,18 +226,18 @@ fn announce(global: &Global, data: &Data, http: SocketAddr, proxy: SocketAddr, p
             "ready": true, "url": format!("http://{http}"), "proxy": [format!("http://{proxy}")], "data": data.0,
             "token_file": data.token(), "server_pid": pid(0), "node_pid": pid(1), "worker_pid": pid(2),
         });
-        println!("{line}");
+        offer!("{line}");
         return;
     }
-    println!("{} http://{http}", term::good("slipway is up at"));
-    println!("  services are served on http://{proxy}");
-    println!("  data in {}, first token in {}", data.0.display(), data.token().display());
-    println!();
-    println!("  push a repository; its name makes the project:");
-    println!("    git remote add slipway http://{http}/git/NAME.git");
-    println!("    git push slipway main        (any user name, the token as password)");
-    println!();
-    println!("  Ctrl-C drains and stops everything; the next `slipway up` starts it again");
+    offer!("{} http://{http}", term::good("slipway is up at"));
+    offer!("  services are served on http://{proxy}");
+    offer!("  data in {}, first token in {}", data.0.display(), data.token().display());
+    offer!();
+    offer!("  push a repository; its name makes the project:");
+    offer!("    git remote add slipway http://{http}/git/NAME.git");
+    offer!("    git push slipway main        (any user name, the token as password)");
+    offer!();
+    offer!("  Ctrl-C drains and stops everything; the next `slipway up` starts it again");
 }
 
 /// Every further line is an event of the log.
@@ -244,9 +252,9 @@ async fn print_events(json: bool, client: Client) {
                 }
                 let data = line.strip_prefix("data: ")?;
                 if json {
-                    println!("{data}");
+                    offer!("{data}");
                 } else if let Ok(event) = serde_json::from_str::<slipway_model::view::Event>(data) {
-                    println!("{} {:<16} {}", term::soft(&event.at.to_string()), event.kind, event.subject);
+                    offer!("{} {:<16} {}", term::soft(&event.at.to_string()), event.kind, event.subject);
                 }
                 None
             })
@@ -274,7 +282,11 @@ pub async fn down(global: &Global, down: &Down) -> Done {
             if !running {
                 living.signal(signal);
             }
-            living.ended().await;
+            if tokio::time::timeout(DOWN, living.ended()).await.is_err() {
+                let what = format!("{name}, process {}, does not end", living.pid);
+                return Err(Exit::new(SURROUNDINGS, what)
+                    .hint("its log is in `logs` of the data folder; `kill -9` ends it, instances live on"));
+            }
         }
     }
     if !stopped {
