@@ -3,7 +3,7 @@
 //! In: policies with origins. Out: what stages act on. Never: a default of its own.
 
 use slipway_config::effective::{self, Effective, JobPolicy, ServicePolicy, VerifyPolicy};
-use slipway_config::model::{HealthCheck, JobImage as ConfigImage, Quantity, StopBefore, TagForm, Work};
+use slipway_config::model::{HealthCheck, JobImage as ConfigImage, Quantity, SecretPlace, StopBefore, TagForm, Work};
 use slipway_config::{Config, Facts};
 use slipway_model::job::{ArtifactDef, JobDef, JobImage, Retry, StepDef};
 use slipway_model::plan::TagStrategy;
@@ -216,6 +216,33 @@ fn service_spec(
         },
         environments,
     }
+}
+
+/// What the file may say of a service and the node does not do yet: refused with its place, never passed over.
+#[must_use]
+pub fn unsupported(of: &ServicePolicy) -> Vec<String> {
+    let place = |origin: &effective::Origin| match origin {
+        effective::Origin::File { line, column } => format!("slipway.yaml:{line}:{column}: "),
+        effective::Origin::Detected(_) | effective::Origin::BuiltIn => String::new(),
+    };
+    let mut problems = Vec::new();
+    if matches!(of.health.value, Some(HealthCheck::Command(_))) {
+        problems.push(format!(
+            "{}`command` of `health` is not yet supported; use a path that answers",
+            place(&of.health.origin)
+        ));
+    }
+    if matches!(of.stop_before.value, Some(StopBefore::Request { .. })) {
+        let at = place(&of.stop_before.origin);
+        problems.push(format!("{at}a request as `before` of `stop` is not yet supported; use a command"));
+    }
+    for (name, secret) in of.secrets.iter().filter(|(_, secret)| secret.value == SecretPlace::Env) {
+        let at = place(&secret.origin);
+        problems.push(format!(
+            "{at}secret `{name}` as an environment variable is not yet supported; read /run/secrets/{name}"
+        ));
+    }
+    problems
 }
 
 fn amount(quantity: Quantity) -> Amount {

@@ -226,6 +226,7 @@ impl Drafting<'_> {
         else {
             return;
         };
+        self.problems.extend(convert::unsupported(&policy));
         let Some(text) = self.input.texts.get(&policy.dockerfile.value) else {
             self.problems.push(format!(
                 "service `{service}` has no Dockerfile at `{}`; add one, or say where it is with `dockerfile:`",

@@ -24,6 +24,8 @@ const SUSPICION_REQUESTS: u64 = 12;
 const SLOWER_MIN_US: u64 = 10_000;
 /// Latency is only compared over so many requests on each side.
 const LATENCY_REQUESTS: u64 = 50;
+/// Over so many requests a slow tail is no warming up.
+const TAIL_REQUESTS: u64 = 1_000;
 
 /// What was watched.
 #[derive(Debug, Clone, PartialEq, Default)]
@@ -162,6 +164,13 @@ fn slower(new: &ReleaseTraffic, old: &ReleaseTraffic, policy: &VerifyPolicy) -> 
     let (new_p95, old_p95) = (percentile(&new.latency, 95), percentile(&old.latency, 95));
     let allowed = old_p95.saturating_mul(100 + u64::from(policy.p95_percent)) / 100;
     if new_p95 <= allowed || new_p95 < old_p95 + SLOWER_MIN_US {
+        return None;
+    }
+    // A fresh instance opens its connections and warms up at its first requests, which lengthens the tail alone; a
+    // slower release is slower in the middle too. Over many requests a tail counts by itself.
+    let (new_p50, old_p50) = (percentile(&new.latency, 50), percentile(&old.latency, 50));
+    let allowed_p50 = old_p50.saturating_mul(100 + u64::from(policy.p95_percent)) / 100;
+    if new.all.requests < TAIL_REQUESTS && new_p50 <= allowed_p50 {
         return None;
     }
     // Of requests as fast as the old ones, 5 % are above the old p95; are there more than chance gives?
