@@ -111,7 +111,10 @@ fn test_text(file: &File) -> Vec<&str> {
         let belongs = |line: usize| parts.iter().any(|part| (part.start() - 1..=*part.end()).contains(&line));
         return lines.enumerate().filter(|(index, _)| belongs(index + 1)).map(|(_, line)| line).collect();
     }
-    let in_folder = TEST_FOLDERS.iter().any(|folder| file.path.starts_with(folder)) || file.path.contains("/tests/");
+    // Unit tests that stand in a file of their own.
+    let own_file = file.path.ends_with("/tests.rs");
+    let in_folder =
+        own_file || TEST_FOLDERS.iter().any(|folder| file.path.starts_with(folder)) || file.path.contains("/tests/");
     if in_folder && !file.path.ends_with(".md") { lines.collect() } else { Vec::new() }
 }
 

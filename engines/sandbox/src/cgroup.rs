@@ -24,8 +24,8 @@ pub struct Group {
 }
 
 impl Group {
-    /// Makes the groups and sets the limits. A limit that was asked for and cannot be set is an error.
-    pub fn create(name: &str, limits: &Limits) -> Result<Self, Failure> {
+    /// Makes the groups, without limits.
+    pub fn create(name: &str) -> Result<Self, Failure> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").doing("read of /proc/self/mountinfo")?;
         let current = fs::read_to_string("/proc/self/cgroup").doing("read of /proc/self/cgroup")?;
         let group = match unified(&mounts, name)? {
@@ -41,8 +41,7 @@ impl Group {
                 Self { memory: at("memory"), pids: at("pids"), cpu: at("cpu"), account: at("cpuacct"), unified: false }
             }
         };
-        let made = group.make().and_then(|()| group.limit(limits));
-        if let Err(failure) = made {
+        if let Err(failure) = group.make() {
             group.remove();
             return Err(failure);
         }
@@ -84,7 +83,8 @@ impl Group {
         Ok(())
     }
 
-    fn limit(&self, limits: &Limits) -> Result<(), Failure> {
+    /// Sets the limits. One that was asked for and cannot be set is an error.
+    pub fn limit(&self, limits: &Limits) -> Result<(), Failure> {
         let names = if self.unified {
             ["memory.max", "pids.max", "cpu.max"]
         } else {
@@ -107,6 +107,21 @@ impl Group {
             let quota = (u64::from(millis) * CPU_PERIOD_US / 1000).max(1000);
             let value = if self.unified { format!("{quota} {CPU_PERIOD_US}") } else { quota.to_string() };
             set(cpu, names[2], &value)?;
+        }
+        Ok(())
+    }
+
+    /// Moves this thread into the groups, so that a process that it makes is born there; whether all took it. A thread
+    /// may move itself at once, while moving another process waits for the kernel's grace period (about 10 ms). Only
+    /// version 1 takes single threads, and a caller of one thread is moved as a whole.
+    pub fn join(&self) -> bool {
+        !self.unified && self.folders().iter().all(|folder| fs::write(folder.join("tasks"), "0").is_ok())
+    }
+
+    /// Moves this thread back to where it was before [`Group::join`].
+    pub fn leave(&self) -> Result<(), Failure> {
+        for parent in self.folders().iter().filter(|_| !self.unified).filter_map(|folder| folder.parent()) {
+            fs::write(parent.join("tasks"), "0").doing_on("return to cgroup", parent.display())?;
         }
         Ok(())
     }

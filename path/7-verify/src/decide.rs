@@ -118,7 +118,7 @@ fn worse(watched: &Watched, policy: &VerifyPolicy) -> Option<Verdict> {
         return Some(fail(watched, Some(path), new, old));
     }
     if is_worse(watched.new.all, old.all, limit, limit) {
-        return Some(fail(watched, None, watched.new.all, old.all));
+        return Some(fail_over_all(watched, old));
     }
     slower(&watched.new, old, policy).map(|sentence| verdict(watched, VerdictKind::Fail, sentence))
 }
@@ -210,6 +210,18 @@ pub fn percentile(latency: &[u64], percent: u64) -> u64 {
 
 fn above(latency: &[u64], bound_us: u64) -> u64 {
     latency.iter().enumerate().filter(|(bucket, _)| bucket_bound_us(*bucket) > bound_us).map(|(_, count)| count).sum()
+}
+
+/// Too many failures altogether; named is the path on which most of them fell, if there is one.
+fn fail_over_all(watched: &Watched, old: &ReleaseTraffic) -> Verdict {
+    let all = watched.new.all;
+    match watched.new.suspects.iter().find(|(_, new)| new.errors * 2 > all.errors) {
+        Some((path, new)) => {
+            let before = old.patterns.get(path).or_else(|| old.suspects.get(path)).copied().unwrap_or_default();
+            fail(watched, Some(path), *new, before)
+        }
+        None => fail(watched, None, all, old.all),
+    }
 }
 
 fn fail(watched: &Watched, path: Option<&String>, new: Counts, old: Counts) -> Verdict {

@@ -191,3 +191,20 @@ fn places_in_changed_files_are_found_in_logs_and_answers() {
     let log = ["thread panicked at src/main.rs:41:9:".to_owned(), "GET /entries 500 (lib.rs:3)".to_owned()];
     assert_eq!(code_lines(&log, &[], &files[..1]), ["api/src/main.rs:41"]);
 }
+
+// R299: the old release saw too little of the bad address to decide on it alone; it is named all the same.
+#[test]
+fn the_address_on_which_most_failures_fell_is_named_when_all_together_tip() {
+    let (mut new, mut old) = (ReleaseTraffic::default(), ReleaseTraffic::default());
+    for _ in 0..6 {
+        count(&mut new, "GET /entries", "GET /entries", true);
+    }
+    count(&mut new, "GET /", "GET /", false);
+    old.suspects.insert("GET /entries".into(), Counts::default());
+    for path in ["GET /entries", "GET /", "GET /version"] {
+        (0..5).for_each(|_| count(&mut old, path, path, false));
+    }
+    let watched = Watched { step_requests: new.all.requests, new, old: Some(old), ..Watched::default() };
+    let said = answer(&judge(&watched, &VerifyPolicy::default()));
+    assert_eq!(said, "Fail: gave 5xx 6 of 6 on GET /entries (before: 0 of 5)");
+}

@@ -152,8 +152,10 @@ fn start(spec: Spec, report: &mut Option<File>) -> Result<Started, Failure> {
     let (mine, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).doing("socketpair")?;
     let network = if spec.network == Network::Host { 0 } else { sys::NEW_NETWORK };
-    let pid = sys::clone(sys::NEW_SANDBOX | network).doing("namespaces")?;
-    if pid == 0 {
+    let group = Group::create(&group_name(&spec))?;
+    let born_inside = group.join();
+    let cloned = sys::clone(sys::NEW_SANDBOX | network).doing("namespaces");
+    if matches!(cloned, Ok(0)) {
         // The report's end is that of its last holder: this process, which lives as long as the run, must not be one.
         drop((mine, out, err, dir, report.take()));
         init::run(init::Inputs {
@@ -164,11 +166,14 @@ fn start(spec: Spec, report: &mut Option<File>) -> Result<Started, Failure> {
             ids: (first_id, id_count),
         });
     }
+    let limited = group.leave().map(|()| born_inside);
+    let pid = cloned.inspect_err(|_| group.remove())?;
     drop((theirs, out_inside, err_inside));
     let masks = Masks::new(spec.secrets.iter().map(|s| &s.bytes.0[..]).chain(spec.masks.iter().map(|m| &m.0[..])));
     let log = LogWriter::new(Rc::clone(&dir), masks, spec.limits.log_bytes);
     let mut run = Box::new(Run::new(&spec, dir, run::Pipes { init: mine, init_pid: pid, out, err }, log));
-    match furnish(&spec, &mut run, (first_id, id_count)) {
+    run.group = group;
+    match furnish(&spec, &mut run, (first_id, id_count), limited) {
         Ok((Who::Step(_), setup)) => Ok(Started::Running(run, setup)),
         Ok((Who::Exec(_), _)) => Err(Failure::new("start", "the sandbox reported another process")),
         Err(Refused::Sandbox(failure)) => {
@@ -223,13 +228,21 @@ impl From<Failure> for Refused {
     }
 }
 
-/// What only the host's root can give, while the first process mounts; then the first step's start is awaited.
-fn furnish(spec: &Spec, run: &mut Run, ids: (u32, u32)) -> Result<(Who, Setup), Refused> {
+/// What only the host's root can give, while the first process mounts; then the first step's start is awaited. `limited`
+/// says whether that process was born in its groups.
+fn furnish(
+    spec: &Spec,
+    run: &mut Run,
+    ids: (u32, u32),
+    limited: Result<bool, Failure>,
+) -> Result<(Who, Setup), Refused> {
     let namespace = ids::user_namespace(ids.0, ids.1)?;
     wire::send(run.init(), &Order::Ids, Some(namespace.as_fd())).doing("handing over of the user namespace")?;
     drop(namespace);
-    run.group = Group::create(&group_name(spec), &spec.limits)?;
-    run.group.enter(run.init_pid)?;
+    if !limited? {
+        run.group.enter(run.init_pid)?;
+    }
+    run.group.limit(&spec.limits)?;
     if spec.network != Network::Host {
         let way_out =
             if spec.network == Network::Outbound { Some(outbound::connect(run.init_pid, &spec.id)?) } else { None };
