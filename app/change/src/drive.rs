@@ -27,6 +27,8 @@ const CURSOR: &str = "road";
 const BATCH: usize = 500;
 /// Facts that a slow reader may lag behind before it has to read the journal instead.
 const LIVE: usize = 4096;
+/// Without a new fact for so long, the cursor is saved.
+const QUIET_MS: u64 = 500;
 /// First and longest pause before something that failed for the machine's sake is tried again.
 const AGAIN_MS: (u64, u64) = (100, 10_000);
 
@@ -117,7 +119,7 @@ impl Road {
     /// When the journal cannot be read; nothing can be done without it.
     pub async fn run(&self) -> Result<(), StoreError> {
         let mut newest = self.inner.stages.store.newest();
-        let done = self.inner.stages.store.cursor(CURSOR).await?;
+        let mut done = self.inner.stages.store.cursor(CURSOR).await?;
         let mut read = self.recover(done).await?;
         let timers = self.clone();
         let timer_task = tokio::spawn(async move { timers.wake_lanes().await });
@@ -126,17 +128,34 @@ impl Road {
                 Ok(()) => {}
                 Err(error) => break Err(error),
             }
-            // Everything up to here was handed out; saving the cursor can wait for a quiet moment.
-            let done = self.inner.progress.done(read);
-            if let Err(error) = self.inner.stages.store.set_cursor(CURSOR, done).await {
-                (self.inner.stages.complain)(&format!("cursor: {error}"));
-            }
-            if newest.changed().await.is_err() {
-                break Ok(());
+            // The cursor only spares work after a crash: a change on its way must not wait for the disk because of it.
+            tokio::select! {
+                biased;
+                changed = newest.changed() => if changed.is_err() {
+                    break Ok(());
+                },
+                saved = self.save_cursor_when_quiet(read, done) => done = saved,
             }
         };
         timer_task.abort();
         result
+    }
+
+    /// After a quiet moment saves how far everything is carried out; with nothing to save it waits for ever. Dropping
+    /// it in between loses nothing but the saving.
+    async fn save_cursor_when_quiet(&self, read: u64, saved: u64) -> u64 {
+        if saved >= read {
+            return std::future::pending().await;
+        }
+        self.inner.stages.clock.sleep(QUIET_MS).await;
+        let done = self.inner.progress.done(read);
+        if done > saved
+            && let Err(error) = self.inner.stages.store.set_cursor(CURSOR, done).await
+        {
+            (self.inner.stages.complain)(&format!("cursor: {error}"));
+            return saved;
+        }
+        done
     }
 
     async fn read_on(&self, read: &mut u64) -> Result<(), StoreError> {

@@ -43,8 +43,8 @@ fn idle(slipway: &Slipway, disk: &Disk, case: &str, aimed: bool) -> Result<()> {
     Row {
         case,
         ours: format!("{}; {percent:.2} % of a core over {} s", words(all), IDLE.as_secs()),
-        against: "fixed limit",
-        theirs: "60 MiB; 0.0 %".into(),
+        against: if aimed { "fixed limit" } else { "nothing" },
+        theirs: if aimed { "60 MiB; 0.0 %" } else { "none" }.into(),
         aim: if aimed { "RSS ≤ 60 MiB, CPU 0.0 %" } else { "none" },
         holds: !aimed || (all.rss <= LIMIT_KIB && percent < CPU_PERCENT),
     }
