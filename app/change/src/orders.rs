@@ -79,7 +79,7 @@ impl Road {
                 self.start(project, &record, item).await?;
             }
         }
-        let record = self.change(project, change).await?;
+        // What was started just now keeps the change open in this record too; its end comes back here.
         self.settle(project, change, &record).await
     }
 

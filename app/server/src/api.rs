@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use slipway_change::rights::Right;
 use slipway_feedback::why as words;
 use slipway_model::fact::ChangeInfo;
+use slipway_model::plan::Item;
 use slipway_model::view::{ChangeView, HistoryLine, PlanView, Status};
 use slipway_model::{ChangeId, CommitId, EnvironmentName, ItemId, Lane, ProjectName, RunId};
 
@@ -278,28 +279,38 @@ impl Server {
         item: &ItemId,
     ) -> Result<(Vec<String>, serde_json::Value), Problem> {
         let view = self.find_change(project, change.as_str()).await?;
-        let (mut lines, plans) = self.road().look(|projection| {
-            let state = projection.projects.get(project);
-            let plans: Vec<_> = state
-                .map(|state| {
-                    state
-                        .changes
-                        .iter()
-                        .filter_map(|change| state.plans.get(&change.id).cloned().map(|plan| (change.id.clone(), plan)))
-                        .collect()
-                })
-                .unwrap_or_default();
-            (Vec::new(), plans)
-        });
-        let at = plans.iter().position(|(id, _)| id == change);
-        let before = at.and_then(|at| at.checked_sub(1)).and_then(|at| plans.get(at)).map(|(_, plan)| plan);
-        if let Some(known) = at.and_then(|at| plans.get(at)).and_then(|(_, plan)| plan.item(item)) {
-            lines.extend(words::item(known, before));
+        let (known, before) = self.planned_items(project, change, item);
+        let mut lines = Vec::new();
+        if let Some(known) = known {
+            let known = self.with_inputs(project, known).await?;
+            let before = match before {
+                Some(before) => Some(self.with_inputs(project, before).await?),
+                None => None,
+            };
+            lines.extend(words::item(&known, before.as_ref()));
         }
         let name = slipway_feedback::change::name_of(item);
         let job = view.jobs.iter().find(|job| job.name == name);
         lines.extend(job.map(words::job).unwrap_or_default());
         Ok((lines, serde_json::to_value(job).unwrap_or_default()))
+    }
+
+    /// An item of a change's plan, and the same item of the change before.
+    fn planned_items(&self, project: &ProjectName, change: &ChangeId, item: &ItemId) -> (Option<Item>, Option<Item>) {
+        self.road().look(|projection| {
+            let Some(state) = projection.projects.get(project) else { return (None, None) };
+            let of = |change: &ChangeView| state.plans.get(&change.id).and_then(|plan| plan.item(item)).cloned();
+            let at = state.changes.iter().position(|known| &known.id == change);
+            let before =
+                at.and_then(|at| state.changes.get(..at)).and_then(|earlier| earlier.iter().rev().find_map(of));
+            (at.and_then(|at| state.changes.get(at)).and_then(of), before)
+        })
+    }
+
+    async fn with_inputs(&self, project: &ProjectName, mut item: Item) -> Result<Item, Problem> {
+        let inputs = self.road().stages().plans.inputs(project, &item).await;
+        item.inputs = inputs.map_err(|error| Problem::broken(error.to_string()))?;
+        Ok(item)
     }
 
     fn why_lanes(

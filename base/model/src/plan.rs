@@ -41,8 +41,9 @@ pub struct Item {
     pub needs: Vec<ItemId>,
     /// Stands for everything that determines its result.
     pub key: ContentKey,
-    /// The input files that the key is made of, path to object id; what `why` compares.
-    #[serde(default)]
+    /// The input files that the key is made of, path to object id; what `why` compares. A recorded plan leaves them
+    /// to the index `inputs`, by the item's key: there may be many thousand.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub inputs: BTreeMap<String, String>,
     /// Exactly what is to be done.
     pub spec: ItemSpec,

@@ -110,13 +110,18 @@ impl Source {
                 self.forget(project, &moved.name).await?;
                 continue;
             };
-            let commit = self.ports.repository.commit(project, new).await?;
-            let bytes = self.ports.repository.read(project, new, FILE).await?;
+            // Each is a process: they go beside each other.
+            let (commit, bytes, reverts) = futures::join!(
+                self.ports.repository.commit(project, new),
+                self.ports.repository.read(project, new, FILE),
+                self.reverts(project, moved, new)
+            );
+            let (commit, bytes) = (commit?, bytes?);
             let config = bytes.and_then(|bytes| slipway_config::parse(FILE, &String::from_utf8_lossy(&bytes)).ok());
             let production = is_production(config.as_ref(), branches, branch);
             let built = config.as_ref().is_none_or(|config| effective::branch_is_built(config, branch));
             let mut info = change(project, moved, &commit, pusher, options, production, built);
-            info.reverts = self.reverts(project, moved, new).await;
+            info.reverts = reverts;
             if self.record(project, &info).await? {
                 received.push(info);
             }

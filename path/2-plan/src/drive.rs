@@ -72,7 +72,11 @@ impl Plans {
         }
         let mut append = Append::to(project, stream).expecting(facts.last().map_or(0, |fact| fact.version));
         let body = match self.plan(project, info).await {
-            Ok(plan) => {
+            Ok(mut plan) => {
+                for item in plan.items.iter_mut().filter(|item| !item.inputs.is_empty()) {
+                    let inputs = std::mem::take(&mut item.inputs);
+                    append = append.row("inputs", item.key.as_str(), serde_json::to_value(inputs).ok());
+                }
                 for policy in &plan.environments {
                     let value = serde_json::to_value(policy).unwrap_or_default();
                     append = append.row("environment", policy.name.as_str(), Some(value));
@@ -103,14 +107,28 @@ impl Plans {
         Ok(decide(draft, &known))
     }
 
+    /// The input files of a recorded item.
+    ///
+    /// # Errors
+    /// When the journal fails.
+    pub async fn inputs(&self, project: &ProjectName, item: &Item) -> Result<BTreeMap<String, String>, StoreError> {
+        let row = self.ports.store.row(project, "inputs", item.key.as_str()).await?;
+        Ok(row.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default())
+    }
+
     async fn input(&self, project: &ProjectName, info: &ChangeInfo) -> Result<PlanInput, PlanError> {
         let repository = &self.ports.repository;
-        let files = repository.files(project, &info.commit).await?;
-        let config = match repository.read(project, &info.commit, FILE).await? {
+        // Each is a process: they go beside each other.
+        let (files, file, base) = futures::join!(
+            repository.files(project, &info.commit),
+            repository.read(project, &info.commit, FILE),
+            self.base(project, info)
+        );
+        let (files, base) = (files?, base?);
+        let config = match file? {
             Some(bytes) => read_config(&bytes)?,
             None => Config::default(),
         };
-        let base = self.base(project, info).await?;
         let changed = match &base {
             Some(base) if *base == info.commit => Some(BTreeSet::new()),
             Some(base) => repository

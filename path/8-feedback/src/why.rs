@@ -2,7 +2,7 @@
 //!
 //! In: views and plans. Out: lines that end in what to do. Never: guesses.
 
-use slipway_model::plan::{Decision, Item, Plan};
+use slipway_model::plan::{Decision, Item};
 use slipway_model::time::words;
 use slipway_model::view::{ChangeView, JobView, RolloutView};
 use std::collections::BTreeMap;
@@ -112,12 +112,12 @@ fn evidence(evidence: &slipway_model::verdict::Evidence) -> Vec<String> {
 
 /// Why an item ran or did not: file by file what differs from the same item of an earlier plan (DESIGN §3.5).
 #[must_use]
-pub fn item(item: &Item, before: Option<&Plan>) -> Vec<String> {
+pub fn item(item: &Item, before: Option<&Item>) -> Vec<String> {
     let mut lines = vec![format!("{}: {}, {}", item.id, item.decision.word(), item.reason)];
     if item.decision != Decision::Run {
         return lines;
     }
-    let Some(earlier) = before.and_then(|plan| plan.item(&item.id)) else {
+    let Some(earlier) = before else {
         lines.push("  there is no earlier plan to compare with".into());
         return lines;
     };
