@@ -12,11 +12,9 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use slipway_change::rights::Right;
-use slipway_feedback::why as words;
 use slipway_model::fact::ChangeInfo;
-use slipway_model::plan::Item;
 use slipway_model::view::{ChangeView, HistoryLine, PlanView, Status};
-use slipway_model::{ChangeId, CommitId, EnvironmentName, ItemId, Lane, ProjectName, RunId};
+use slipway_model::{ChangeId, CommitId, EnvironmentName, Lane, ProjectName, RunId};
 
 type Answer<T> = Result<Json<T>, Problem>;
 
@@ -86,7 +84,11 @@ pub async fn make_project(State(server): State<Server>, Json(new): Json<NewProje
     Ok(Json(serde_json::json!({ "name": project, "git": format!("{}/git/{project}.git", server.parts.address) })))
 }
 
-fn project(text: &str) -> Result<ProjectName, Problem> {
+/// The project that a path names.
+///
+/// # Errors
+/// When the text is no project's name.
+pub(crate) fn project(text: &str) -> Result<ProjectName, Problem> {
     ProjectName::parse(text).map_err(|error| Problem::bad(error.to_string()))
 }
 
@@ -237,143 +239,6 @@ pub async fn history(
     };
     let lines = lines.unwrap_or_default().into_iter().filter(wanted).take(query.limit.unwrap_or(50)).collect();
     Ok(Json(lines))
-}
-
-#[derive(Deserialize)]
-pub struct WhyQuery {
-    what: String,
-    env: Option<String>,
-}
-
-/// `GET …/why?what=`.
-pub async fn why(
-    State(server): State<Server>,
-    Path(name): Path<String>,
-    Query(query): Query<WhyQuery>,
-) -> Answer<serde_json::Value> {
-    let project = project(&name)?;
-    let (lines, about) = match server.what(&project, &query.what).await? {
-        What::Commit(_, Some(id)) => {
-            let view = server.find_change(&project, id.as_str()).await?;
-            (words::change(&view), serde_json::to_value(&view).unwrap_or_default())
-        }
-        What::Commit(commit, None) => {
-            (vec![format!("{} was never pushed as the tip of a branch", commit.short())], serde_json::Value::Null)
-        }
-        What::Item(change, item) => server.why_item(&project, &change, &item).await?,
-        What::Release(release) => server.why_lanes(
-            &project,
-            |lane, to| lane.service == release.bundle.service && to == format!("r{}", release.number),
-            query.env.as_deref(),
-        ),
-        What::Service(service) => server.why_service(&project, &service, query.env.as_deref()),
-    };
-    Ok(Json(serde_json::json!({ "lines": lines, "about": about })))
-}
-
-impl Server {
-    async fn why_item(
-        &self,
-        project: &ProjectName,
-        change: &ChangeId,
-        item: &ItemId,
-    ) -> Result<(Vec<String>, serde_json::Value), Problem> {
-        let view = self.find_change(project, change.as_str()).await?;
-        let (known, before) = self.planned_items(project, change, item);
-        let mut lines = Vec::new();
-        if let Some(known) = known {
-            let known = self.with_inputs(project, known).await?;
-            let before = match before {
-                Some(before) => Some(self.with_inputs(project, before).await?),
-                None => None,
-            };
-            lines.extend(words::item(&known, before.as_ref()));
-        }
-        let name = slipway_feedback::change::name_of(item);
-        let job = view.jobs.iter().find(|job| job.name == name);
-        lines.extend(job.map(words::job).unwrap_or_default());
-        Ok((lines, serde_json::to_value(job).unwrap_or_default()))
-    }
-
-    /// An item of a change's plan, and the same item of the change before.
-    fn planned_items(&self, project: &ProjectName, change: &ChangeId, item: &ItemId) -> (Option<Item>, Option<Item>) {
-        self.road().look(|projection| {
-            let Some(state) = projection.projects.get(project) else { return (None, None) };
-            let of = |change: &ChangeView| state.plans.get(&change.id).and_then(|plan| plan.item(item)).cloned();
-            let at = state.changes.iter().position(|known| &known.id == change);
-            let before =
-                at.and_then(|at| state.changes.get(..at)).and_then(|earlier| earlier.iter().rev().find_map(of));
-            (at.and_then(|at| state.changes.get(at)).and_then(of), before)
-        })
-    }
-
-    async fn with_inputs(&self, project: &ProjectName, mut item: Item) -> Result<Item, Problem> {
-        let inputs = self.road().stages().plans.inputs(project, &item).await;
-        item.inputs = inputs.map_err(|error| Problem::broken(error.to_string()))?;
-        Ok(item)
-    }
-
-    fn why_lanes(
-        &self,
-        project: &ProjectName,
-        wanted: impl Fn(&Lane, &str) -> bool,
-        env: Option<&str>,
-    ) -> (Vec<String>, serde_json::Value) {
-        let rollouts: Vec<_> = self.road().look(|projection| {
-            let Some(state) = projection.projects.get(project) else { return Vec::new() };
-            let of_changes = state.changes.iter().flat_map(|change| change.rollouts.clone());
-            let newest = state.lanes.values().filter_map(slipway_feedback::lane::LaneState::rollout);
-            let mut all: Vec<_> = of_changes.collect();
-            for rollout in newest {
-                if !all.iter().any(|known| known.id == rollout.id) {
-                    all.push(rollout);
-                }
-            }
-            all.retain(|rollout| {
-                let lane = Lane {
-                    project: project.clone(),
-                    environment: rollout.environment.clone(),
-                    service: rollout.service.clone(),
-                };
-                wanted(&lane, &rollout.to) && env.is_none_or(|env| rollout.environment.as_str() == env)
-            });
-            all
-        });
-        let mut lines: Vec<String> = rollouts.iter().flat_map(words::rollout).collect();
-        if lines.is_empty() {
-            lines.push("it was never rolled out".into());
-        }
-        (lines, serde_json::to_value(&rollouts).unwrap_or_default())
-    }
-
-    fn why_service(
-        &self,
-        project: &ProjectName,
-        service: &slipway_model::ServiceName,
-        env: Option<&str>,
-    ) -> (Vec<String>, serde_json::Value) {
-        let url = self.parts.url.clone();
-        let status = self.road().look(|projection| projection.status(project, &*url, 0));
-        let mut lines = Vec::new();
-        let mut about = Vec::new();
-        for environment in status.iter().flat_map(|status| &status.environments) {
-            if env.is_some_and(|env| environment.name.as_str() != env) {
-                continue;
-            }
-            for lane in environment.services.iter().filter(|lane| &lane.name == service) {
-                lines.push(format!("{} {}: {}", environment.name, lane.name, lane.phase));
-                lines.extend(lane.waiting.iter().map(|waiting| format!("  waits: {}", waiting.what)));
-                lines.extend(
-                    lane.instances.iter().filter(|i| !i.reason.is_empty()).map(|i| format!("  {}: {}", i.id, i.reason)),
-                );
-                lines.extend(lane.held.iter().map(|held| format!("  {} is held here", held.short())));
-                about.push(lane.clone());
-            }
-        }
-        let (more, _) = self.why_lanes(project, |lane, _| &lane.service == service, env);
-        lines.extend(more.into_iter().rev().take(20).rev());
-        (lines, serde_json::to_value(&about).unwrap_or_default())
-    }
 }
 
 #[derive(Deserialize)]

@@ -18,6 +18,7 @@ pub mod push;
 pub mod routes;
 pub mod secrets;
 mod what;
+mod why;
 
 pub use auth::{Auth, Caller, TokenRecord};
 pub use problem::Problem;

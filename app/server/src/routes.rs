@@ -3,7 +3,7 @@
 //! In: nothing. Out: the router. Never: a path that is not in [`TABLE`]; a handler that is reached without the right.
 
 use crate::{Caller, Problem, Server};
-use crate::{api, commands, events, git, metrics, openapi, pages};
+use crate::{api, commands, events, git, metrics, openapi, pages, why};
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -83,7 +83,7 @@ fn handler(route: &Route) -> Option<MethodRouter<Server>> {
         ("GET", "/api/v1/projects/{project}/changes/{change}") => get(api::change),
         ("GET", "/api/v1/projects/{project}/plan") => get(api::plan),
         ("GET", "/api/v1/projects/{project}/history") => get(api::history),
-        ("GET", "/api/v1/projects/{project}/why") => get(api::why),
+        ("GET", "/api/v1/projects/{project}/why") => get(why::why),
         ("GET", "/api/v1/projects/{project}/logs") => get(api::logs),
         ("GET", "/api/v1/projects/{project}/releases") => get(api::releases),
         ("POST", "/api/v1/projects/{project}/commands") => post(commands::command),
