@@ -78,6 +78,11 @@ fn known() -> BTreeMap<String, String> {
     bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default()
 }
 
+/// The data folder of the `slipway` remote's server, when this user started it on this machine.
+pub fn data_of_remote() -> Option<PathBuf> {
+    known().remove(&remote()?.0).map(PathBuf::from)
+}
+
 /// Remembers where the data of a server of this machine is, so that its token is found from any repository.
 pub fn remember(url: &str, data: &Data) {
     let Some(file) = known_file() else { return };

@@ -266,7 +266,12 @@ async fn print_events(json: bool, client: Client) {
 
 /// `slipway down`.
 pub async fn down(global: &Global, down: &Down) -> Done {
-    let data = Data::find(global.data.clone());
+    // Inside a repository its server is meant, where that was started on this machine.
+    let data = Data::find(global.data.clone().or_else(crate::client::data_of_remote));
+    if !data.0.join("lock").is_file() {
+        return Err(Exit::new(SURROUNDINGS, format!("nothing runs on `{}`", data.0.display()))
+            .hint("`--data` names another folder"));
+    }
     let text = std::fs::read_to_string(data.0.join("lock")).unwrap_or_default();
     let up: Option<i32> = text.trim().parse().ok();
     let running = lock(&data.0.join("lock"), "slipway up").is_err();
