@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use slipway_model::fact::Command;
 use slipway_model::release::Release;
 use slipway_model::{Actor, ChangeId, EnvironmentName, Lane, ProjectName, ServiceName};
+use slipway_release::record::LaneRecord;
 
 /// A command as it comes.
 #[derive(Debug, Clone, Deserialize)]
@@ -115,6 +116,12 @@ impl Server {
         all.unwrap_or_default().into_iter().filter(wanted).collect()
     }
 
+    /// A lane as its gates see it.
+    async fn gates(&self, lane: &Lane) -> Result<LaneRecord, Problem> {
+        let record = self.road().stages().releases.record(lane).await;
+        record.map_err(|error| Problem::broken(error.to_string()))
+    }
+
     /// The releases that a WHAT names: one, or those of a commit's change.
     async fn releases_of(&self, project: &ProjectName, what: &str) -> Result<Vec<Release>, Problem> {
         match self.what(project, what).await? {
@@ -212,13 +219,7 @@ impl Server {
         let lanes: Vec<Lane> = if asked.env.is_some() { lanes } else { self.last_of(project, lanes) };
         let mut acts = Vec::new();
         for lane in lanes {
-            let record = self
-                .road()
-                .stages()
-                .releases
-                .record(&lane)
-                .await
-                .map_err(|error| Problem::broken(error.to_string()))?;
+            let record = self.gates(&lane).await?;
             let target = match &asked.to {
                 Some(to) => {
                     let found = self
@@ -283,13 +284,7 @@ impl Server {
         let mut acts = Vec::new();
         for release in &releases {
             for lane in self.lanes(project, Some(&release.bundle.service), asked.env.as_deref()) {
-                let record = self
-                    .road()
-                    .stages()
-                    .releases
-                    .record(&lane)
-                    .await
-                    .map_err(|error| Problem::broken(error.to_string()))?;
+                let record = self.gates(&lane).await?;
                 let waits = record.is_waiting()
                     && record.candidate.as_ref().is_some_and(|candidate| candidate.release == release.id);
                 if !waits {
@@ -373,13 +368,7 @@ impl Server {
         if asked.verb == "unhold" {
             let mut held = Vec::new();
             for lane in lanes {
-                let record = self
-                    .road()
-                    .stages()
-                    .releases
-                    .record(&lane)
-                    .await
-                    .map_err(|error| Problem::broken(error.to_string()))?;
+                let record = self.gates(&lane).await?;
                 if record.holds.iter().any(|hold| hold.commit == commit) {
                     held.push(lane);
                 }

@@ -429,7 +429,7 @@ pub fn decide(draft: Draft, known: &BTreeMap<ContentKey, Known>) -> Plan {
             }
         }
     }
-    skip_idle_packaging(&mut plan);
+    say_when_idle(&mut plan);
     plan
 }
 
@@ -460,9 +460,7 @@ pub fn name_of(item: &Item) -> String {
     item.id.0.split_once(':').map_or(item.id.0.as_str(), |(_, name)| name).to_owned()
 }
 
-// An image that has to be built again needs its jobs' files: a reused job whose files are gone runs after all. The
-// drive has marked those as not satisfied-with-outputs already, so nothing is left to do but to say so.
-fn skip_idle_packaging(plan: &mut Plan) {
+fn say_when_idle(plan: &mut Plan) {
     if plan.is_idle() {
         plan.warnings.push("nothing to do: the same content passed before".into());
     }

@@ -9,7 +9,6 @@ pub mod convert;
 pub mod decide;
 pub mod detect;
 pub mod drive;
-pub mod explain;
 pub mod record;
 
 pub use advance::{Advance, advance};

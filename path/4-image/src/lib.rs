@@ -5,6 +5,5 @@
 
 pub mod decide;
 pub mod drive;
-pub mod explain;
 
 pub use drive::{Building, Ports, Wanted};

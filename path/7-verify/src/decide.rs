@@ -9,7 +9,7 @@
 
 use crate::odds::{binomial_tail, fisher};
 use slipway_model::policy::VerifyPolicy;
-use slipway_model::traffic::{Counts, LATENCY_BUCKETS, ReleaseTraffic};
+use slipway_model::traffic::{Counts, ReleaseTraffic, bucket_bound_us, percentile};
 use slipway_model::verdict::{Figures, Observed, Verdict, VerdictKind};
 use std::collections::BTreeMap;
 
@@ -183,29 +183,6 @@ fn slower(new: &ReleaseTraffic, old: &ReleaseTraffic, policy: &VerifyPolicy) -> 
             policy.p95_percent
         )
     })
-}
-
-/// The upper bound of a latency bucket in microseconds.
-#[must_use]
-pub fn bucket_bound_us(bucket: usize) -> u64 {
-    #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-    let bound = (64.0 * 2f64.powf(bucket.min(LATENCY_BUCKETS) as f64 / 4.0)) as u64;
-    bound
-}
-
-/// A percentile of a latency histogram, as the upper bound of its bucket.
-#[must_use]
-pub fn percentile(latency: &[u64], percent: u64) -> u64 {
-    let all: u64 = latency.iter().sum();
-    let wanted = (all * percent).div_ceil(100);
-    let mut seen = 0;
-    for (bucket, count) in latency.iter().enumerate() {
-        seen += count;
-        if seen >= wanted && seen > 0 {
-            return bucket_bound_us(bucket);
-        }
-    }
-    0
 }
 
 fn above(latency: &[u64], bound_us: u64) -> u64 {

@@ -5,7 +5,6 @@
 
 pub mod decide;
 pub mod drive;
-pub mod explain;
 pub mod odds;
 
 pub use decide::{Decision, Watched, judge};

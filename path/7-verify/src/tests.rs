@@ -1,9 +1,9 @@
 //! Counts in, verdicts out.
 
-use crate::decide::{Decision, Watched, bucket_bound_us, judge, percentile};
+use crate::decide::{Decision, Watched, judge};
 use crate::drive::code_lines;
 use slipway_model::policy::VerifyPolicy;
-use slipway_model::traffic::{Counts, LATENCY_BUCKETS, ReleaseTraffic};
+use slipway_model::traffic::{Counts, LATENCY_BUCKETS, ReleaseTraffic, bucket_bound_us, percentile};
 use slipway_model::verdict::VerdictKind;
 
 /// SplitMix64, so that every run sees the same rollouts.

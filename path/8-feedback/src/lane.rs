@@ -7,7 +7,7 @@ use slipway_model::fact::{Body, Candidate, Fact, Gate, RolloutMoved};
 use slipway_model::instance::{InstanceState, LaneSeen};
 use slipway_model::release::Release;
 use slipway_model::rollout::Phase;
-use slipway_model::traffic::{LATENCY_BUCKETS, LaneTraffic};
+use slipway_model::traffic::{LaneTraffic, percentile};
 use slipway_model::view::{HistoryLine, InstanceView, LaneView, ReleaseView, TrafficView, Waiting};
 use slipway_model::{At, CommitId, Lane, ReleaseId};
 use std::collections::BTreeMap;
@@ -184,7 +184,7 @@ impl LaneState {
                     ready: self.ready(release),
                     requests: counts.map_or(0, |counts| counts.all.requests),
                     errors: counts.map_or(0, |counts| counts.all.errors),
-                    p95_us: counts.map_or(0, |counts| p95(&counts.latency)),
+                    p95_us: counts.map_or(0, |counts| percentile(&counts.latency, 95)),
                 }
             })
             .collect()
@@ -220,20 +220,4 @@ fn release_view(release: &Release) -> ReleaseView {
         tag: release.origin.tag.clone(),
         commit: release.origin.commit.clone(),
     }
-}
-
-/// The 95th percentile of a latency histogram in microseconds (bounds: `slipway_model::traffic`).
-#[must_use]
-pub fn p95(latency: &[u64]) -> u64 {
-    let all: u64 = latency.iter().sum();
-    let wanted = (all * 95).div_ceil(100);
-    let mut seen = 0;
-    for (bucket, count) in latency.iter().enumerate().take(LATENCY_BUCKETS + 1) {
-        seen += count;
-        if seen >= wanted && seen > 0 {
-            #[allow(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss)]
-            return (64.0 * 2f64.powf(bucket as f64 / 4.0)) as u64;
-        }
-    }
-    0
 }

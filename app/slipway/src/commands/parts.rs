@@ -8,7 +8,7 @@ use crate::wire::unpack::StoreUnpack;
 use clap::Args;
 use slipway_blobs::Blobs;
 use slipway_node::{Ending, Node, NodeOptions};
-use slipway_sandbox::{Launcher, Outbound};
+use slipway_sandbox::Launcher;
 use slipway_worker::{Shutdown, Worker, WorkerOptions};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -125,10 +125,7 @@ pub async fn worker_options(data: &Data) -> Result<WorkerOptions, Exit> {
     if probe.checks.iter().any(|check| check.name == "limits" && check.ok) {
         options.limits.memory_bytes = machine_memory().map(|all| all / 4 * 3);
     }
-    options.outbound = match probe.outbound {
-        Outbound::Nat => Outbound::Nat,
-        Outbound::Shared => Outbound::Shared,
-    };
+    options.outbound = probe.outbound;
     Ok(options)
 }
 

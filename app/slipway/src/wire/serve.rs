@@ -61,7 +61,7 @@ pub async fn serve(options: ServeOptions, leave: impl Future<Output = ()>) -> Do
     let auth = Arc::new(Auth::open(journal.clone()).await.map_err(|error| Exit::new(SURROUNDINGS, error))?);
     auth.first(&first_token(&data)?, now()).await.map_err(|error| Exit::new(SURROUNDINGS, error))?;
     let secrets = Arc::new(SealedSecrets::new(journal.clone(), vault));
-    let engines = engines(&data, journal.clone(), &auth).await?;
+    let engines = engines(&data, &auth).await?;
     let hosts = Hosts::new(options.domain.clone());
     let road = road(&data, journal, &engines, secrets.clone(), &hosts);
     let listener = TcpListener::bind(options.http).await.map_err(|error| taken(options.http, &error))?;
@@ -98,7 +98,7 @@ struct Engines {
     links: Mutex<Option<Links>>,
 }
 
-async fn engines(data: &Data, journal: Arc<dyn Store>, auth: &Arc<Auth>) -> Result<Engines, Exit> {
+async fn engines(data: &Data, auth: &Arc<Auth>) -> Result<Engines, Exit> {
     let in_use = slipway_worker::trees_in_use(&data.work()).map_err(surroundings)?;
     let exe = program()?;
     let mut git_options = GitOptions::new(data.git(), exe, data.hook_socket(), data.work().join("trees"));
@@ -112,7 +112,6 @@ async fn engines(data: &Data, journal: Arc<dyn Store>, auth: &Arc<Auth>) -> Resu
     let worker = WorkerClient::new(Arc::new(line.clone()), trees.clone(), in_use);
     let (node, events) = NodeClient::new();
     let links = Links::bind(&data.link_socket()).map_err(surroundings)?;
-    drop(journal);
     Ok(Engines {
         git,
         blobs,
