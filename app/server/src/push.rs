@@ -69,7 +69,10 @@ async fn judge(server: &Server, project: &ProjectName, call: HookCall) {
     };
     let admitted = server.road().stages().source.admit(project, &moves, &branches, text).await;
     let code = match admitted {
-        Ok(()) => 0,
+        Ok(()) => {
+            make_ready(server, &call);
+            0
+        }
         Err(refusal) => {
             for line in &refusal.0 {
                 if call.line(line).await.is_err() {
@@ -80,6 +83,15 @@ async fn judge(server: &Server, project: &ProjectName, call: HookCall) {
         }
     };
     let _ = call.end(code).await;
+}
+
+/// A push of one branch will most likely want its files: their checkout is made while Git stores the push.
+fn make_ready(server: &Server, call: &HookCall) {
+    if let [update] = call.refs.as_slice()
+        && let (Some(new), Some(_)) = (update.new, branch_of(update.name.as_ref()))
+    {
+        server.parts.git.make_ready(&call.project, new, &call.objects);
+    }
 }
 
 async fn follow(server: &Server, project: &ProjectName, call: HookCall) {

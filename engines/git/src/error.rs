@@ -116,6 +116,32 @@ pub enum GitError {
         /// What was unexpected.
         detail: String,
     },
+    /// The repository has no such object.
+    #[error("`{subject}` has no object {id}")]
+    Missing {
+        /// The repository's folder name.
+        subject: String,
+        /// The object.
+        id: Oid,
+    },
+    /// An object is not what it should be, or cannot be read.
+    #[error("object {id} of `{subject}` cannot be read: {detail}")]
+    Object {
+        /// The repository's folder name.
+        subject: String,
+        /// The object.
+        id: Oid,
+        /// What is wrong with it.
+        detail: String,
+    },
+    /// The refs cannot be read.
+    #[error("the refs of `{subject}` cannot be read: {detail}")]
+    Refs {
+        /// The repository's folder name.
+        subject: String,
+        /// What is wrong with them.
+        detail: String,
+    },
     /// The git program could not be started.
     #[error("`{program}` cannot be started")]
     Start {

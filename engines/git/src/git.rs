@@ -16,6 +16,7 @@ use crate::http_serve::Service;
 use crate::listener::{HookListener, RefUpdate};
 use crate::names::ProjectName;
 use crate::objects::ObjectView;
+use crate::odb::Odbs;
 use crate::pushes::Pushes;
 use crate::repository;
 use crate::trees::Trees;
@@ -97,6 +98,9 @@ pub struct Git(Arc<Shared>);
 
 struct Shared {
     program: Arc<Program>,
+    /// What this git can do when it is pushed to, as it says so itself.
+    receives: String,
+    odbs: Arc<Odbs>,
     root: PathBuf,
     hook_socket: PathBuf,
     limits: Limits,
@@ -123,10 +127,13 @@ impl Git {
             return Err(GitError::TooOld { found });
         }
         repository::prepare_root(&options)?;
+        let receives = repository::what_receive_pack_can(&program, &options.root).await?;
         let limits = options.limits;
-        let trees = Trees::open(Arc::clone(&program), &options.trees, &options.trees_in_use, limits)?;
+        let trees = Trees::open(&options.trees, &options.trees_in_use, limits)?;
         Ok(Self(Arc::new(Shared {
             program,
+            receives,
+            odbs: Arc::default(),
             root: options.root,
             hook_socket: options.hook_socket,
             limits,
@@ -155,7 +162,8 @@ impl Git {
         if !git_dir.join("HEAD").is_file() {
             return Err(GitError::NoSuchProject(project.to_string()));
         }
-        Ok(ObjectView { program: Arc::clone(&self.0.program), git_dir, quarantine: None })
+        let (program, odbs) = (Arc::clone(&self.0.program), Arc::clone(&self.0.odbs));
+        Ok(ObjectView { program, odbs, git_dir, quarantine: None })
     }
 
     /// How many pushes, fetches and clones are served, and each change of that.
@@ -174,6 +182,14 @@ impl Git {
 
     pub(crate) fn root(&self) -> &Path {
         &self.0.root
+    }
+
+    pub(crate) fn receives(&self) -> &str {
+        &self.0.receives
+    }
+
+    pub(crate) fn odbs(&self) -> &Odbs {
+        &self.0.odbs
     }
 
     pub(crate) fn program(&self) -> &Arc<Program> {

@@ -19,7 +19,8 @@ use crate::command::Running;
 use crate::frames::{PUSH_VARIABLE, PUSHER_VARIABLE};
 use crate::git::Git;
 use crate::http_body::RequestBody;
-use crate::names::ProjectName;
+use crate::names::{Oid, ProjectName};
+use crate::parse::RefEntry;
 use crate::pump::{Pieces, Served};
 
 /// How long a request waits for its turn before it is told to come again.
@@ -187,12 +188,17 @@ impl Git {
                 return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text));
             }
         };
+        let protocol = protocol(headers, service);
+        if (Endpoint::Advertise(Service::ReceivePack), true) == (endpoint, protocol.is_empty())
+            && let Ok(refs) = view.refs().await
+        {
+            return Ok(greeting(&refs, self.receives()));
+        }
         let open = self.pushes().begin();
         let mut asked = view.ask(service.command()).arg("--stateless-rpc");
         if matches!(endpoint, Endpoint::Advertise(_)) {
             asked = asked.arg("--http-backend-info-refs");
         }
-        let protocol = protocol(headers, service);
         let mut command = asked.arg(&view.git_dir).command;
         command
             .env_remove("GIT_DIR")
@@ -210,10 +216,8 @@ impl Git {
         // is an error status instead of an empty success.
         let mut first = pieces.recv().await.transpose()?;
         if let (Endpoint::Advertise(_), false) = (endpoint, protocol.contains("version=2")) {
-            let line = format!("# service={}\n", service.name());
-            let packet = format!("{:04x}{line}0000", line.len() + 4).into_bytes();
             let rest = first.unwrap_or_default();
-            first = Some([packet, rest.to_vec()].concat().into());
+            first = Some([service_line(service).into_bytes(), rest.to_vec()].concat().into());
         }
         Ok(streamed(endpoint, first, pieces))
     }
@@ -257,12 +261,40 @@ fn protocol(headers: &HeaderMap, service: Service) -> String {
     }
 }
 
+/// What a push is greeted with: where the refs are and what git can do. Without a process of its own a push begins some
+/// milliseconds earlier.
+fn greeting(refs: &[RefEntry], can: &str) -> Response {
+    let mut text = service_line(Service::ReceivePack);
+    for (n, one) in refs.iter().enumerate() {
+        let can = if n == 0 { format!("\0{can}") } else { String::new() };
+        text += &packet(&format!("{} {}{can}\n", one.id, one.name));
+    }
+    if refs.is_empty() {
+        text += &packet(&format!("{} capabilities^{{}}\0{can}\n", Oid::or_zeros(None)));
+    }
+    text += "0000";
+    headed(Endpoint::Advertise(Service::ReceivePack), Body::from(text))
+}
+
+fn service_line(service: Service) -> String {
+    packet(&format!("# service={}\n", service.name())) + "0000"
+}
+
+/// A line as the protocol frames it.
+fn packet(line: &str) -> String {
+    format!("{:04x}{line}", line.len() + 4)
+}
+
 fn streamed(endpoint: Endpoint, first: Option<Bytes>, pieces: Pieces) -> Response {
+    headed(endpoint, Body::from_stream(Streamed { first, pieces }))
+}
+
+fn headed(endpoint: Endpoint, body: Body) -> Response {
     let kind = match endpoint {
         Endpoint::Advertise(service) => format!("application/x-{}-advertisement", service.name()),
         Endpoint::Call(service) => format!("application/x-{}-result", service.name()),
     };
-    let mut response = Response::new(Body::from_stream(Streamed { first, pieces }));
+    let mut response = Response::new(body);
     let headers = response.headers_mut();
     no_cache(headers);
     if let Ok(kind) = HeaderValue::from_str(&kind) {

@@ -1,4 +1,4 @@
-//! Git hosting and reading, by the `git` program hidden behind this package.
+//! Git hosting by the `git` program, reading by gix; both are hidden behind this package.
 //!
 //! In: pushes, fetches and clones over smart HTTP (already authenticated); questions about
 //! commits, trees and differences; wishes for a work tree of a commit.
@@ -22,6 +22,7 @@ mod http_serve;
 mod listener;
 mod names;
 mod objects;
+mod odb;
 mod parse;
 mod path;
 mod pump;
@@ -29,6 +30,7 @@ mod pushes;
 mod repository;
 mod resolve;
 mod tree_files;
+mod tree_step;
 mod trees;
 
 pub use error::{Candidate, GitError};

@@ -119,6 +119,16 @@ impl Oid {
         Some(Self(id))
     }
 
+    /// The twenty bytes.
+    pub(crate) fn bytes(self) -> [u8; 20] {
+        self.0
+    }
+
+    /// An id from its twenty bytes.
+    pub(crate) fn from_bytes(bytes: [u8; 20]) -> Self {
+        Self(bytes)
+    }
+
     /// The text for git where nothing is written as zeros.
     pub(crate) fn or_zeros(id: Option<Self>) -> String {
         id.unwrap_or(Self([0; 20])).to_string()

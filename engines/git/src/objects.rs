@@ -1,34 +1,30 @@
 //! Reading a repository: commits, trees, files, differences.
 //!
-//! In: ids and paths. Out: values. Each question is one short git process (1 to 10 ms) with a
-//! limit of time and size; many files of one commit are read by one process.
+//! In: ids and paths. Out: values. Objects are read within this process (`odb.rs`), off the threads that serve;
+//! questions over the history (ancestors, ranges of commits, differences as text) are one short git process each
+//! (1 to 10 ms) with a limit of time and size.
 //! Never: writes, follows a name that a repository's content chose, keeps a process alive.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::process::{ChildStdin, ChildStdout};
-
-use crate::command::{Asked, Program, ReadLimit, Running, failed};
+use crate::command::{Asked, Program, ReadLimit, failed};
 use crate::error::GitError;
 use crate::names::{Oid, is_ref_name};
-use crate::parse::{self, CommitInfo, RefEntry, TreeEntry};
+use crate::odb::{self, Odbs, Reader};
+use crate::parse::{CommitInfo, RefEntry, TreeEntry};
 use crate::path::RepoPath;
 
-/// What a listing (tree, refs, changed paths) may take: a million paths fit.
+/// What a listing (ancestors, ranges, differences) may take.
 const LISTING: ReadLimit = ReadLimit { wait: Duration::from_secs(60), bytes: 256 << 20 };
-
-/// What a question with a short answer may take.
-const SHORT: ReadLimit = ReadLimit { wait: Duration::from_secs(30), bytes: 8 << 20 };
 
 /// Reads the objects of one repository, and, while a push is judged, also the objects that the
 /// push brings and that are not part of the repository yet.
 #[derive(Clone)]
 pub struct ObjectView {
     pub(crate) program: Arc<Program>,
+    pub(crate) odbs: Arc<Odbs>,
     pub(crate) git_dir: PathBuf,
     /// The folder below `objects/` where receive-pack keeps what it has not accepted yet.
     pub(crate) quarantine: Option<PathBuf>,
@@ -52,91 +48,73 @@ impl ObjectView {
     /// All refs, sorted by name.
     ///
     /// # Errors
-    /// When git fails, is too slow, or answers too much.
+    /// When the repository cannot be read.
     pub async fn refs(&self) -> Result<Vec<RefEntry>, GitError> {
-        self.refs_below("refs/").await
+        let git_dir = self.git_dir.clone();
+        self.within(move |reader| odb::refs(&git_dir, reader, "refs/")).await
     }
 
     /// Where a ref is; nothing when it does not exist.
     ///
     /// # Errors
-    /// [`GitError::RefName`], or when git fails.
+    /// [`GitError::RefName`], or when the repository cannot be read.
     pub async fn ref_target(&self, name: &str) -> Result<Option<Oid>, GitError> {
         if !is_ref_name(name) {
             return Err(GitError::RefName(name.to_owned()));
         }
-        let found = self.refs_below(name).await?;
+        let (git_dir, wanted) = (self.git_dir.clone(), name.to_owned());
+        let found = self.within(move |reader| odb::refs(&git_dir, reader, &wanted)).await?;
         Ok(found.iter().find(|one| one.name == name).map(|one| one.id))
-    }
-
-    async fn refs_below(&self, pattern: &str) -> Result<Vec<RefEntry>, GitError> {
-        let asked = self.ask("for-each-ref").args([parse::REF_FORMAT, "--", pattern]);
-        let answer = self.program.read_all(asked, Vec::new(), LISTING).await?;
-        parse::refs(&answer).ok_or_else(|| self.unexpected("for-each-ref", &answer))
     }
 
     /// What a commit says about itself.
     ///
     /// # Errors
-    /// [`GitError::Failed`] when there is no such commit; or when git is too slow.
+    /// [`GitError::Missing`]; [`GitError::Object`] when it is no commit.
     pub async fn commit(&self, id: Oid) -> Result<CommitInfo, GitError> {
-        let asked = self.log().args(["--no-walk".to_owned(), id.to_string()]);
-        let answer = self.program.read_all(asked, Vec::new(), SHORT).await?;
-        parse::commits(&answer).and_then(|mut all| all.pop()).ok_or_else(|| self.unexpected("log", &answer))
+        self.within(move |reader| reader.commit(id)).await
     }
 
     /// The commits of `to` that are not in `from`, newest first, at most `limit`.
     ///
     /// # Errors
-    /// [`GitError::Failed`] when one of the commits is missing; or when git is too slow.
+    /// [`GitError::Failed`] or [`GitError::Missing`] when one of the commits is missing; or when git is too slow.
     pub async fn commits(&self, from: Option<Oid>, to: Oid, limit: u32) -> Result<Vec<CommitInfo>, GitError> {
-        let mut asked = self.log().arg(format!("--max-count={limit}"));
-        asked = asked.arg(to.to_string());
+        let newest = self.commit(to).await?;
+        // What most pushes bring: one commit on the one before. Nothing else can lie between.
+        if limit > 0 && from.is_some() && newest.parents.as_slice() == from.as_slice() {
+            return Ok(vec![newest]);
+        }
+        let mut asked = self.ask("rev-list").arg(format!("--max-count={limit}")).arg(to.to_string());
         if let Some(from) = from {
             asked = asked.arg(format!("^{from}"));
         }
         let answer = self.program.read_all(asked, Vec::new(), LISTING).await?;
-        parse::commits(&answer).ok_or_else(|| self.unexpected("log", &answer))
-    }
-
-    fn log(&self) -> Asked {
-        self.ask("log").args([
-            "-z",
-            "--no-show-signature",
-            "--no-notes",
-            "--no-color",
-            "--no-decorate",
-            "--no-mailmap",
-            "--encoding=UTF-8",
-            parse::COMMIT_FORMAT,
-        ])
+        let ids: Option<Vec<Oid>> =
+            answer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).map(Oid::from_hex).collect();
+        let ids = ids.ok_or_else(|| self.unexpected("rev-list", &answer))?;
+        self.within(move |reader| ids.into_iter().map(|id| reader.commit(id)).collect()).await
     }
 
     /// Every path of a commit, sorted by its bytes.
     ///
     /// # Errors
-    /// [`GitError::Failed`] when there is no such commit; or when git is too slow.
-    pub async fn tree(&self, commit: Oid) -> Result<Vec<TreeEntry>, GitError> {
-        let asked = self.ask("ls-tree").args(["-r", "-z", "--full-tree"]).arg(commit.to_string());
-        let answer = self.program.read_all(asked, Vec::new(), LISTING).await?;
-        parse::tree(&answer).ok_or_else(|| self.unexpected("ls-tree", &answer))
+    /// [`GitError::Missing`]; [`GitError::TooLarge`].
+    pub async fn tree(&self, commit: Oid) -> Result<Arc<Vec<TreeEntry>>, GitError> {
+        self.within(move |reader| reader.tree(commit)).await
     }
 
     /// The paths that differ between two commits; every path of `to` when there is no `from`.
     /// A renamed file is two paths.
     ///
     /// # Errors
-    /// [`GitError::Failed`] when one of the commits is missing; or when git is too slow.
+    /// [`GitError::Missing`] when one of the commits is missing; [`GitError::TooLarge`].
     pub async fn changed(&self, from: Option<Oid>, to: Oid) -> Result<Vec<RepoPath>, GitError> {
-        let asked = match from {
-            Some(from) => self
-                .ask("diff-tree")
-                .args(["-r", "-z", "--no-renames", "--name-only"])
-                .args([from.to_string(), to.to_string()]),
-            None => self.ask("ls-tree").args(["-r", "-z", "--full-tree", "--name-only"]).arg(to.to_string()),
-        };
-        let answer = self.program.read_all(asked, Vec::new(), LISTING).await?;
-        Ok(parse::paths(&answer))
+        self.within(move |reader| match from {
+            Some(from) => Ok(reader.differences(from, to)?.into_iter().map(|one| one.path).collect()),
+            None => Ok(reader.tree(to)?.iter().map(|entry| entry.path.clone()).collect()),
+        })
+        .await
     }
 
     /// Whether `older` is `newer` or one of its ancestors.
@@ -195,69 +173,21 @@ impl ObjectView {
     /// file at this path.
     ///
     /// # Errors
-    /// [`GitError::TooLarge`] without having read it; [`GitError::Path`]; or when git fails.
+    /// [`GitError::TooLarge`] without having read it; [`GitError::Path`]; [`GitError::Missing`].
     pub async fn read(&self, commit: Oid, path: impl AsRef<[u8]>, bytes_max: u64) -> Result<Option<Vec<u8>>, GitError> {
         let path = RepoPath::new(path.as_ref())?;
-        let mut all = self.read_many(commit, &[path], bytes_max).await?;
-        Ok(all.pop().flatten())
+        self.within(move |reader| reader.read(commit, &path, bytes_max)).await
     }
 
-    /// The content of several files by one git process, in the order asked.
-    ///
-    /// # Errors
-    /// As [`ObjectView::read`]; `bytes_max` holds for each file.
-    pub async fn read_many(
+    /// Asks the objects on a thread that may wait for a disk.
+    pub(crate) async fn within<T: Send + 'static>(
         &self,
-        commit: Oid,
-        paths: &[RepoPath],
-        bytes_max: u64,
-    ) -> Result<Vec<Option<Vec<u8>>>, GitError> {
-        let names: Vec<Vec<u8>> =
-            paths.iter().map(|path| [commit.to_string().as_bytes(), b":", path.as_bytes()].concat()).collect();
-        let work = self.cat(&names, bytes_max);
-        match tokio::time::timeout(LISTING.wait, work).await {
-            Ok(files) => files,
-            Err(_) => Err(GitError::TooSlow {
-                command: "cat-file",
-                subject: self.subject(),
-                limit_seconds: LISTING.wait.as_secs(),
-            }),
-        }
-    }
-
-    async fn cat(&self, names: &[Vec<u8>], bytes_max: u64) -> Result<Vec<Option<Vec<u8>>>, GitError> {
-        let _turn = self.program.reader_turn().await;
-        let mut asked = self.ask("cat-file").args(["--batch", "-z"]);
-        asked.command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut running = Running::spawn(asked.command)?;
-        let (stdin, stdout, _) = running.take_pipes();
-        let (Some(stdin), Some(stdout)) = (stdin, stdout) else {
-            return Err(self.unexpected("cat-file", b"no pipes"));
-        };
-        // Questions and answers flow at the same time: neither pipe can hold all of them.
-        let (_, files) = tokio::join!(ask_for(stdin, names), self.take_files(BufReader::new(stdout), names, bytes_max));
-        let files = files?;
-        running.wait().await.map_err(|error| self.unexpected("cat-file", error.to_string().as_bytes()))?;
-        Ok(files)
-    }
-
-    async fn take_files(
-        &self,
-        mut from: BufReader<ChildStdout>,
-        names: &[Vec<u8>],
-        bytes_max: u64,
-    ) -> Result<Vec<Option<Vec<u8>>>, GitError> {
-        let mut files = Vec::with_capacity(names.len());
-        for name in names {
-            let file = take_file(&mut from, name, bytes_max).await;
-            files.push(file.map_err(|trouble| match trouble {
-                Trouble::TooLarge => {
-                    GitError::TooLarge { what: format!("`{}`", String::from_utf8_lossy(name)), limit_bytes: bytes_max }
-                }
-                Trouble::Unexpected(detail) => self.unexpected("cat-file", detail.as_bytes()),
-            })?);
-        }
-        Ok(files)
+        ask: impl FnOnce(&Reader<'_>) -> Result<T, GitError> + Send + 'static,
+    ) -> Result<T, GitError> {
+        let view = self.clone();
+        let answer =
+            tokio::task::spawn_blocking(move || ask(&view.odbs.reader(&view.git_dir, view.quarantine.as_deref())?));
+        answer.await.unwrap_or_else(|error| Err(GitError::file("read", &self.git_dir)(std::io::Error::other(error))))
     }
 
     /// A git command on this repository that sees the quarantine, if there is one.
@@ -305,50 +235,4 @@ fn quoted(path: &Path) -> std::ffi::OsString {
     }
     quoted.push(b'"');
     std::ffi::OsString::from_vec(quoted)
-}
-
-async fn ask_for(mut stdin: ChildStdin, names: &[Vec<u8>]) {
-    for name in names {
-        let asked = stdin.write_all(&[name.as_slice(), b"\0"].concat()).await;
-        if asked.is_err() {
-            // The answers will be missing; whoever reads them says so.
-            return;
-        }
-    }
-}
-
-enum Trouble {
-    TooLarge,
-    Unexpected(String),
-}
-
-impl From<std::io::Error> for Trouble {
-    fn from(error: std::io::Error) -> Self {
-        Self::Unexpected(error.to_string())
-    }
-}
-
-async fn take_file(from: &mut BufReader<ChildStdout>, name: &[u8], bytes_max: u64) -> Result<Option<Vec<u8>>, Trouble> {
-    let mut line = Vec::new();
-    from.read_until(b'\n', &mut line).await?;
-    let Some((_, kind, size)) = parse::object_head(&line) else {
-        // The name is repeated as it is, with its newlines.
-        for _ in name.iter().filter(|byte| **byte == b'\n') {
-            from.read_until(b'\n', &mut line).await?;
-        }
-        if line == [name, b" missing\n"].concat() {
-            return Ok(None);
-        }
-        return Err(Trouble::Unexpected(String::from_utf8_lossy(&line).into_owned()));
-    };
-    if size > bytes_max {
-        return Err(Trouble::TooLarge);
-    }
-    let mut content = Vec::new();
-    let taken = (&mut *from).take(size).read_to_end(&mut content).await?;
-    let end = from.read_u8().await?;
-    if taken as u64 != size || end != b'\n' {
-        return Err(Trouble::Unexpected("an object that ends early".to_owned()));
-    }
-    Ok((kind == "blob").then_some(content))
 }

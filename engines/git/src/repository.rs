@@ -10,7 +10,7 @@ use std::os::unix::fs::{DirBuilderExt, symlink};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use crate::command::{ReadLimit, failed};
+use crate::command::{Program, ReadLimit, failed};
 use crate::error::GitError;
 use crate::frames::{HookKind, SOCKET_LINK};
 use crate::git::{Git, GitOptions};
@@ -51,6 +51,32 @@ pub(crate) fn prepare_root(options: &GitOptions) -> Result<(), GitError> {
     remove_remains(&options.root)
 }
 
+/// What git says it can do when it is pushed to: the words behind the first ref of its greeting. They depend on the
+/// program and on our configuration alone, so an empty repository tells them.
+pub(crate) async fn what_receive_pack_can(program: &Program, root: &Path) -> Result<String, GitError> {
+    let scratch = root.join(format!("{SCRATCH_PREFIX}{}-greeting", std::process::id()));
+    init(program, &scratch).await?;
+    let asked = program
+        .ask("receive-pack", &scratch)
+        .args(["--stateless-rpc", "--http-backend-info-refs"])
+        .arg(scratch.as_os_str());
+    let greeting = program.read_all(asked, Vec::new(), CHANGE).await;
+    let _ = fs::remove_dir_all(&scratch);
+    let greeting = String::from_utf8_lossy(&greeting?).into_owned();
+    let words = greeting.split_once('\0').and_then(|(_, rest)| rest.lines().next());
+    words.map(str::to_owned).ok_or_else(|| GitError::Unexpected {
+        command: "receive-pack",
+        subject: "an empty repository".to_owned(),
+        detail: format!("{greeting:?}"),
+    })
+}
+
+async fn init(program: &Program, folder: &Path) -> Result<(), GitError> {
+    let asked = program.ask("init", folder).args(["--quiet", "--bare", "--template=", "--initial-branch=main"]);
+    program.read_all(asked, Vec::new(), CHANGE).await?;
+    fs::write(folder.join("config"), OWN_CONFIG).map_err(GitError::file("write", folder.join("config")))
+}
+
 /// Every setting has a reason.
 fn shared_config(hooks: &Path, push_bytes_max: u64) -> String {
     let hooks = hooks.to_string_lossy();
@@ -59,9 +85,11 @@ fn shared_config(hooks: &Path, push_bytes_max: u64) -> String {
         r#"# Written by Slipway at every start; changes are lost.
 [core]
 	hooksPath = "{hooks}"
-	# "Stored" is said to the pusher, so it must survive a power cut.
-	fsync = objects,reference
-	fsyncMethod = batch
+	# "Stored" is said to the pusher, so it must survive a power cut. Single objects are made safe by the server while
+	# it judges the push (listener.rs): git does one after the other.
+	fsync = pack,pack-metadata,commit-graph,reference
+	# In quarantine git asks a process of its own for the refs of the same repository once more.
+	alternateRefsCommand = true
 	# Names that only other systems' file systems dislike are allowed here.
 	protectNTFS = false
 	protectHFS = false
@@ -198,10 +226,7 @@ impl Git {
             return Err(GitError::ProjectExists(project.to_string()));
         }
         let scratch = self.scratch();
-        let asked =
-            self.program().ask("init", &scratch).args(["--quiet", "--bare", "--template=", "--initial-branch=main"]);
-        self.program().read_all(asked, Vec::new(), CHANGE).await?;
-        fs::write(scratch.join("config"), OWN_CONFIG).map_err(GitError::file("write", scratch.join("config")))?;
+        init(self.program(), &scratch).await?;
         let place = self.git_dir(project);
         match fs::rename(&scratch, &place) {
             Ok(()) => Ok(()),
@@ -223,6 +248,7 @@ impl Git {
     pub async fn delete(&self, project: &ProjectName) -> Result<(), GitError> {
         let place = self.view(project)?.git_dir;
         self.trees().forget(project).await?;
+        self.odbs().forget(&place);
         let scratch = self.scratch();
         fs::rename(&place, &scratch).map_err(GitError::file("remove", &place))?;
         let gone = scratch.clone();

@@ -9,9 +9,11 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::command::{Program, ReadLimit};
+use crate::command::ReadLimit;
 use crate::error::GitError;
 use crate::names::Oid;
+use crate::objects::ObjectView;
+use crate::tree_step;
 
 /// The first checkout of a very large repository on a slow disk.
 const CHECKOUT: ReadLimit = ReadLimit { wait: Duration::from_secs(1800), bytes: 1 << 20 };
@@ -57,12 +59,13 @@ impl TreeFolder {
         Oid::parse(text.trim()).ok()
     }
 
-    /// Brings the tree to a commit. `anew` when nothing is known about what is there.
+    /// Brings the tree to a commit. `from` is what it holds exactly, if that is known; `anew` when nothing is known about
+    /// what is there.
     pub(crate) async fn move_to(
         &self,
-        program: &Program,
-        git_dir: &Path,
+        view: &ObjectView,
         commit: Oid,
+        from: Option<Oid>,
         anew: bool,
     ) -> Result<(), GitError> {
         match fs::remove_file(self.record()) {
@@ -74,7 +77,12 @@ impl TreeFolder {
         if anew {
             self.empty().await?;
         }
-        let moved = self.read_tree(program, git_dir, commit).await;
+        if let Some(from) = from
+            && self.step(view, from, commit).await
+        {
+            return self.write_record(commit);
+        }
+        let moved = self.read_tree(view, commit).await;
         let exact = match moved {
             Ok(()) => self.compare(commit).await,
             Err(error) => Err(error),
@@ -85,12 +93,22 @@ impl TreeFolder {
             // Something unknown is in the way; a fresh tree has nothing unknown.
             Err(_) => {
                 self.empty().await?;
-                self.read_tree(program, git_dir, commit).await?;
+                self.read_tree(view, commit).await?;
                 self.compare(commit).await?;
             }
         }
+        self.write_record(commit)
+    }
+
+    fn write_record(&self, commit: Oid) -> Result<(), GitError> {
         let record = self.record();
         fs::write(&record, format!("{commit}\n")).map_err(GitError::file("write", record))
+    }
+
+    /// The short way; where it fails, git compares every file and mends what was left half-way.
+    async fn step(&self, view: &ObjectView, from: Oid, to: Oid) -> bool {
+        let tree = self.tree();
+        view.within(move |reader| tree_step::step(reader, &tree, from, to)).await.unwrap_or(false)
     }
 
     /// Removes all, and makes the empty tree.
@@ -112,16 +130,16 @@ impl TreeFolder {
 
     /// `--reset -u` compares every file's metadata with the index, writes what differs, and
     /// removes what the commit no longer has.
-    async fn read_tree(&self, program: &Program, git_dir: &Path, commit: Oid) -> Result<(), GitError> {
-        let mut asked = program
-            .ask("read-tree", git_dir)
+    async fn read_tree(&self, view: &ObjectView, commit: Oid) -> Result<(), GitError> {
+        let mut asked = view
+            .ask("read-tree")
             .args(["--reset", "-u"])
             .arg(commit.to_string())
             .env("GIT_WORK_TREE", self.tree())
             .env("GIT_INDEX_FILE", self.0.join("index"))
             .config(SETTINGS);
         asked.command.current_dir(self.tree());
-        program.read_all(asked, Vec::new(), CHECKOUT).await?;
+        view.program.read_all(asked, Vec::new(), CHECKOUT).await?;
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use slipway_git::{Git, GitError, Oid};
 
-use crate::support::{Bench, Scratch, accept_all, bench_with, options, soon};
+use crate::support::{Bench, Scratch, accept_all, bench, bench_with, options, soon};
 
 async fn pushed(trees_max: u32) -> (Bench, Vec<Oid>) {
     let scratch = Scratch::new();
@@ -84,6 +84,60 @@ async fn a_tree_moves_between_commits_and_is_exact_each_time() {
     }
     let trees = bench.scratch.0.join("trees/shop");
     assert_eq!(fs::read_dir(trees).unwrap().count(), 1);
+}
+
+/// Files below a folder with their mode and content, links with their target.
+fn exactly(folder: &Path) -> BTreeSet<(String, u32, Vec<u8>)> {
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::MetadataExt;
+    let one = |name: String| {
+        let path = folder.join(name.trim_end_matches('/'));
+        let about = fs::symlink_metadata(&path).unwrap();
+        let content = if about.is_symlink() {
+            fs::read_link(&path).unwrap().as_os_str().as_bytes().to_vec()
+        } else if about.is_dir() {
+            Vec::new()
+        } else {
+            fs::read(&path).unwrap()
+        };
+        (name, about.mode() & 0o170_111, content)
+    };
+    listing(folder).into_iter().map(one).collect()
+}
+
+#[tokio::test]
+async fn a_tree_that_is_moved_by_what_differs_is_the_same_as_one_made_by_git() {
+    let (bench, hooks) = bench().await;
+    accept_all(hooks);
+    let mut commits = vec![bench.commit(&[("a", "1"), ("d/e/f", "deep"), ("d/g", "g"), ("l", "file")], "one").await];
+    // A folder becomes a file, a file a folder, a file a link, a file executable; a folder goes with its last file.
+    fs::remove_dir_all(bench.work.join("d/e")).unwrap();
+    fs::remove_file(bench.work.join("a")).unwrap();
+    fs::remove_file(bench.work.join("l")).unwrap();
+    std::os::unix::fs::symlink("d", bench.work.join("l")).unwrap();
+    bench.run(["config", "core.fileMode", "true"]).await;
+    fs::set_permissions(bench.work.join("d/g"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    commits.push(bench.commit(&[("a/b/c", "x"), ("d/e", "now a file")], "two").await);
+    fs::remove_dir_all(bench.work.join("a")).unwrap();
+    // The link becomes a folder of the name of what it led to.
+    fs::remove_file(bench.work.join("l")).unwrap();
+    commits.push(bench.commit(&[("l/g", "not d/g")], "three").await);
+    let link = format!("160000,{},sub", commits[0]);
+    bench.run(["update-index", "--add", "--cacheinfo", &link]).await;
+    bench.run(["commit", "--quiet", "-m", "four"]).await;
+    commits.push(bench.head().await);
+    commits.push(bench.commit(&[(".gitattributes", "* text eol=crlf\n"), ("lines", "one\ntwo\n")], "five").await);
+    bench.run(["push", "origin", "main"]).await;
+    for (n, commit) in commits.iter().enumerate() {
+        let fresh = bench.scratch.0.join(format!("fresh{n}"));
+        bench.run(["worktree", "add", "--quiet", "--detach", fresh.to_str().unwrap(), &commit.to_string()]).await;
+        fs::remove_file(fresh.join(".git")).unwrap();
+    }
+    for (round, n) in [0, 1, 2, 3, 2, 1, 0, 3, 0, 2, 4, 0, 4, 1].into_iter().enumerate() {
+        let lease = bench.git.lease(&bench.project, commits[n]).await.unwrap();
+        assert_eq!(exactly(lease.path()), exactly(&bench.scratch.0.join(format!("fresh{n}"))), "{round}: {n}");
+    }
+    assert_eq!(fs::read_dir(bench.scratch.0.join("trees/shop")).unwrap().count(), 1);
 }
 
 #[tokio::test]

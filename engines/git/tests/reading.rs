@@ -1,6 +1,6 @@
 //! Questions about a repository.
 
-use slipway_git::{Candidate, EntryKind, GitError, Oid, ProjectName, RepoPath};
+use slipway_git::{Candidate, Endpoint, EntryKind, GitError, Oid, ProjectName, Pusher, RepoPath};
 
 use crate::support::{Bench, accept_all, bench};
 
@@ -19,14 +19,13 @@ async fn pushed() -> (Bench, Oid, Oid) {
 }
 
 #[tokio::test]
-async fn a_commit_tells_its_message_parents_and_trailers() {
+async fn a_commit_tells_its_message_and_parents() {
     let (bench, first, second) = pushed().await;
     let view = bench.git.view(&bench.project).unwrap();
     let commit = view.commit(second).await.unwrap();
     assert_eq!(commit.parents, [first]);
     assert_eq!(commit.subject, "second: more");
     assert_eq!(commit.author_email, "kim@example.org");
-    assert_eq!(commit.trailers[0], ("Slipway-Fixes".to_owned(), "1f3c9ab".to_owned()));
     assert!(commit.message.contains("Why not."));
     assert!(commit.at_ms > 1_600_000_000_000);
     let new = view.commits(Some(first), second, 10).await.unwrap();
@@ -180,4 +179,90 @@ async fn packing_keeps_everything_readable() {
     let view = git.view(project).unwrap();
     assert_eq!(view.commit(second).await.unwrap().id, second);
     assert_eq!(view.resolve("main").await.unwrap(), first);
+}
+
+/// What git's own program says to a question about the hosted repository, its lines sorted.
+async fn said(bench: &Bench, words: &[&str]) -> Vec<String> {
+    let git_dir = bench.scratch.0.join("git/shop.git");
+    let mut all = vec!["--git-dir".to_owned(), git_dir.display().to_string()];
+    all.extend(words.iter().map(|word| (*word).to_owned()));
+    let mut lines: Vec<String> = bench.run(all).await.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+#[tokio::test]
+async fn what_is_read_here_is_what_git_says() {
+    let (bench, _, _) = pushed().await;
+    let deep = "d/e/f/g.txt";
+    let third =
+        bench.commit(&[(deep, "deep"), ("d/b.txt", "changed"), ("d.e", "beside"), ("d-e", "too")], "third").await;
+    // A folder becomes a file, a file becomes a folder, a file becomes executable, one goes.
+    std::fs::remove_dir_all(bench.work.join("d/e")).unwrap();
+    std::fs::remove_file(bench.work.join("a.txt")).unwrap();
+    std::fs::create_dir(bench.work.join("a.txt")).unwrap();
+    bench.run(["update-index", "--chmod=+x", "d.e"]).await;
+    std::fs::remove_file(bench.work.join("d-e")).unwrap();
+    let fourth =
+        bench.commit(&[("d/e", "now a file"), ("a.txt/inside", "x")], "fourth\nwith a second line\n\nbody").await;
+    bench.run(["push", "origin", "main"]).await;
+    let view = bench.git.view(&bench.project).unwrap();
+    for packed in [false, true] {
+        if packed {
+            said(&bench, &["gc", "--quiet"]).await;
+            said(&bench, &["pack-refs", "--all"]).await;
+        }
+        let tree = view.tree(fourth).await.unwrap();
+        let ours: Vec<String> =
+            tree.iter().map(|entry| format!("{:06o} {} {}", entry.mode, entry.id, entry.path)).collect();
+        let format = "--format=%(objectmode) %(objectname) %(path)";
+        let mut theirs = said(&bench, &["ls-tree", "-r", format, &fourth.to_string()]).await;
+        theirs.sort_by(|one, other| one[48..].cmp(&other[48..]));
+        assert_eq!(ours, theirs, "packed: {packed}");
+        for (from, to) in [(third, fourth), (fourth, third)] {
+            let ours: Vec<String> =
+                view.changed(Some(from), to).await.unwrap().iter().map(ToString::to_string).collect();
+            let words = ["diff-tree", "-r", "--no-renames", "--name-only", &from.to_string(), &to.to_string()];
+            assert_eq!(ours, said(&bench, &words).await, "packed: {packed}");
+        }
+        let ours: Vec<String> =
+            view.refs().await.unwrap().iter().map(|one| format!("{} {} {}", one.name, one.id, one.target)).collect();
+        let format =
+            "--format=%(refname) %(objectname) %(if)%(*objectname)%(then)%(*objectname)%(else)%(objectname)%(end)";
+        assert_eq!(ours, said(&bench, &["for-each-ref", format]).await, "packed: {packed}");
+        let commit = view.commit(fourth).await.unwrap();
+        let ours = [commit.tree.to_string(), commit.subject.clone(), (commit.at_ms / 1000).to_string()];
+        for (field, ours) in ["%T", "%s", "%ct"].iter().zip(ours) {
+            let format = format!("--format={field}");
+            assert_eq!(said(&bench, &["log", "-1", &format, &fourth.to_string()]).await, [ours], "{field}");
+        }
+        let all = view.commits(None, fourth, 10).await.unwrap();
+        assert_eq!(all.iter().map(|one| one.subject.as_str()).collect::<Vec<_>>().len(), 4);
+    }
+    assert!(view.ref_target("refs/tags/v1").await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn a_push_is_greeted_as_git_would() {
+    let (bench, _, _) = pushed().await;
+    for project in ["shop", "empty"] {
+        let name = ProjectName::parse(project).unwrap();
+        if !bench.git.exists(&name) {
+            bench.git.create(&name).await.unwrap();
+        }
+        let git_dir = bench.scratch.0.join(format!("git/{project}.git"));
+        let git_dir = git_dir.to_str().unwrap();
+        let theirs = bench.run(["receive-pack", "--stateless-rpc", "--http-backend-info-refs", git_dir]).await;
+        let endpoint =
+            Endpoint::parse(&http::Method::GET, "info/refs", Some("service=git-receive-pack")).expect("an endpoint");
+        let pusher = Pusher { name: "kim".to_owned() };
+        let answer =
+            bench.git.serve(&name, endpoint, &http::HeaderMap::new(), axum::body::Body::empty(), &pusher).await;
+        let ours = axum::body::to_bytes(answer.into_body(), 1 << 20).await.unwrap();
+        assert_eq!(
+            String::from_utf8_lossy(&ours),
+            format!("001f# service=git-receive-pack\n0000{theirs}"),
+            "{project}"
+        );
+    }
 }
