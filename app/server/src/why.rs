@@ -55,9 +55,9 @@ impl Server {
         let (known, before) = self.planned_items(project, change, item);
         let mut lines = Vec::new();
         if let Some(known) = known {
-            let known = self.with_inputs(project, known).await?;
+            let known = self.with_inputs(project, change, known).await?;
             let before = match before {
-                Some(before) => Some(self.with_inputs(project, before).await?),
+                Some((change, before)) => Some(self.with_inputs(project, &change, before).await?),
                 None => None,
             };
             lines.extend(words::item(&known, before.as_ref()));
@@ -69,19 +69,28 @@ impl Server {
     }
 
     /// An item of a change's plan, and the same item of the change before.
-    fn planned_items(&self, project: &ProjectName, change: &ChangeId, item: &ItemId) -> (Option<Item>, Option<Item>) {
+    fn planned_items(
+        &self,
+        project: &ProjectName,
+        change: &ChangeId,
+        item: &ItemId,
+    ) -> (Option<Item>, Option<(ChangeId, Item)>) {
         self.road().look(|projection| {
             let Some(state) = projection.projects.get(project) else { return (None, None) };
-            let of = |change: &ChangeView| state.plans.get(&change.id).and_then(|plan| plan.item(item)).cloned();
+            let of = |change: &ChangeView| {
+                let item = state.plans.get(&change.id).and_then(|plan| plan.item(item))?;
+                Some((change.id.clone(), item.clone()))
+            };
             let at = state.changes.iter().position(|known| &known.id == change);
             let before =
                 at.and_then(|at| state.changes.get(..at)).and_then(|earlier| earlier.iter().rev().find_map(of));
-            (at.and_then(|at| state.changes.get(at)).and_then(of), before)
+            let known = at.and_then(|at| state.changes.get(at)).and_then(of);
+            (known.map(|(_, item)| item), before)
         })
     }
 
-    async fn with_inputs(&self, project: &ProjectName, mut item: Item) -> Result<Item, Problem> {
-        let inputs = self.road().stages().plans.inputs(project, &item).await;
+    async fn with_inputs(&self, project: &ProjectName, change: &ChangeId, mut item: Item) -> Result<Item, Problem> {
+        let inputs = self.road().stages().plans.inputs(project, change, &item.id).await;
         item.inputs = inputs.map_err(|error| Problem::broken(error.to_string()))?;
         Ok(item)
     }
@@ -140,6 +149,12 @@ impl Server {
                     lane.instances.iter().filter(|i| !i.reason.is_empty()).map(|i| format!("  {}: {}", i.id, i.reason)),
                 );
                 lines.extend(lane.held.iter().map(|held| format!("  {} is held here", held.short())));
+                let key = (environment.name.clone(), service.clone());
+                let endings = self.road().look(|projection| {
+                    let known = projection.projects.get(project).and_then(|state| state.lanes.get(&key));
+                    known.map(slipway_feedback::lane::LaneState::endings).unwrap_or_default()
+                });
+                lines.extend(endings.into_iter().map(|line| format!("  {line}")));
                 about.push(lane.clone());
             }
         }

@@ -9,7 +9,7 @@ use slipway_config::{Config, Facts};
 use slipway_model::fact::{Body, ChangeInfo, ChangeState, ImageBuilt, stream};
 use slipway_model::job::JobOutcome;
 use slipway_model::plan::{Item, ItemSpec, Plan, Previous};
-use slipway_model::{ChangeId, CommitId, ContentKey, NewFact, ProjectName};
+use slipway_model::{ChangeId, CommitId, ContentKey, ItemId, NewFact, ProjectName};
 use slipway_ports::{Append, Images, RepoError, Repository, Store, StoreError, TreeFile};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -73,10 +73,8 @@ impl Plans {
         let mut append = Append::to(project, stream).expecting(facts.last().map_or(0, |fact| fact.version));
         let body = match self.plan(project, info).await {
             Ok(mut plan) => {
-                for item in plan.items.iter_mut().filter(|item| !item.inputs.is_empty()) {
-                    let inputs = std::mem::take(&mut item.inputs);
-                    append = append.row("inputs", item.key.as_str(), serde_json::to_value(inputs).ok());
-                }
+                // As many as the repository has files, and the commit has them all: they are worked out again when asked for.
+                plan.items.iter_mut().for_each(|item| item.inputs.clear());
                 for policy in &plan.environments {
                     let value = serde_json::to_value(policy).unwrap_or_default();
                     append = append.row("environment", policy.name.as_str(), Some(value));
@@ -93,6 +91,7 @@ impl Plans {
             Err(other) => return Err(other),
         };
         self.ports.store.append(append.fact(NewFact::new(Some(info.id.clone()), body))).await?;
+
         Ok(())
     }
 
@@ -107,13 +106,25 @@ impl Plans {
         Ok(decide(draft, &known))
     }
 
-    /// The input files of a recorded item.
+    /// The input files of an item of a change's plan, worked out again from its commit.
     ///
     /// # Errors
-    /// When the journal fails.
-    pub async fn inputs(&self, project: &ProjectName, item: &Item) -> Result<BTreeMap<String, String>, StoreError> {
-        let row = self.ports.store.row(project, "inputs", item.key.as_str()).await?;
-        Ok(row.and_then(|value| serde_json::from_value(value).ok()).unwrap_or_default())
+    /// As [`Plans::plan`].
+    pub async fn inputs(
+        &self,
+        project: &ProjectName,
+        change: &ChangeId,
+        item: &ItemId,
+    ) -> Result<BTreeMap<String, String>, PlanError> {
+        let facts = self.ports.store.load(project, &stream::change(change), 0).await?;
+        let info = facts.iter().find_map(|fact| match &fact.body {
+            Body::ChangeReceived(info) => Some(info),
+            _ => None,
+        });
+        let Some(info) = info else { return Ok(BTreeMap::new()) };
+        let draft = draft(&self.input(project, info).await?).map_err(PlanError::Change)?;
+        let found = draft.plan.items.into_iter().find(|known| &known.id == item);
+        Ok(found.map(|item| item.inputs).unwrap_or_default())
     }
 
     async fn input(&self, project: &ProjectName, info: &ChangeInfo) -> Result<PlanInput, PlanError> {
@@ -257,6 +268,7 @@ pub fn input(
             .collect(),
     );
     let mut services = detect::services(project, &texts, &packages);
+    detect::in_their_folders(&config, &texts, &packages, &mut services);
     detect::in_the_root(&config, &files, &texts, &packages, &mut services);
     let facts = Facts {
         folder: project.to_owned(),
