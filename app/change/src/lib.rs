@@ -7,6 +7,7 @@
 
 pub mod command;
 pub mod drive;
+mod keep;
 mod node;
 mod orders;
 mod queue;

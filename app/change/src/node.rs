@@ -1,13 +1,13 @@
 //! What nodes report, given to the stages that wait for it.
 //!
 //! In: node events, due timers. Out: calls of `rollout` and `verify`; `instance.state` facts for instances that
-//! ended by themselves. Never: an event of one lane before an earlier one of the same lane.
+//! ended by themselves or had to be killed. Never: an event of one lane before an earlier one of the same lane.
 
 use crate::drive::{Road, Work};
 use crate::road::Aggregate;
 use crate::timers::Purpose;
 use slipway_model::fact::{Body, stream};
-use slipway_model::instance::{InstanceSeen, LaneSeen};
+use slipway_model::instance::{InstanceSeen, InstanceState, LaneSeen};
 use slipway_model::traffic::LaneTraffic;
 use slipway_model::{Lane, NewFact};
 use slipway_ports::{Append, NodeEvent};
@@ -48,22 +48,23 @@ impl Road {
         }
     }
 
-    /// Instances that ended by themselves since the last look (R302).
+    /// Instances that ended by themselves since the last look (R302), or had to be killed when told to end (R273).
     fn newly_ended(&self, seen: &LaneSeen) -> Vec<InstanceSeen> {
         self.look(|projection| {
             let project = projection.projects.get(&seen.lane.project);
             let key = (seen.lane.environment.clone(), seen.lane.service.clone());
             let before = project.and_then(|project| project.lanes.get(&key)).and_then(|lane| lane.seen.as_ref());
             let known = |instance: &InstanceSeen| {
-                before
-                    .and_then(|before| before.instances.iter().find(|known| known.id == instance.id))
-                    .map_or(0, |known| known.restarts)
+                before.and_then(|before| before.instances.iter().find(|known| known.id == instance.id))
             };
-            seen.instances
-                .iter()
-                .filter(|instance| instance.exit.is_some() && instance.restarts > known(instance))
-                .cloned()
-                .collect()
+            let fell = |instance: &InstanceSeen| instance.restarts > known(instance).map_or(0, |known| known.restarts);
+            let resisted = |instance: &InstanceSeen| {
+                instance.state == InstanceState::Stopped
+                    && !instance.reason.is_empty()
+                    && known(instance).is_none_or(|known| known.state != InstanceState::Stopped)
+            };
+            let newly = |instance: &&InstanceSeen| instance.exit.is_some() && (fell(instance) || resisted(instance));
+            seen.instances.iter().filter(newly).cloned().collect()
         })
     }
 

@@ -6,7 +6,7 @@ use crate::drive::Road;
 use crate::node::explained;
 use crate::road::Order;
 use crate::timers::Purpose;
-use slipway_model::fact::{Body, ChangeState, RolloutMoved, stream};
+use slipway_model::fact::{Body, ChangeState, Gate, NEEDS, RolloutMoved, stream};
 use slipway_model::instance::LaneSeen;
 use slipway_model::plan::{Decision, Item, ItemSpec};
 use slipway_model::release::Release;
@@ -207,6 +207,20 @@ impl Road {
             .collect();
         for other in others {
             self.gate(&other).await?;
+        }
+        self.gate_who_needs(lane).await
+    }
+
+    /// Services that wait for this one in the same environment ask again.
+    async fn gate_who_needs(&self, lane: &Lane) -> Outcome {
+        let is_near = |other: &Lane| {
+            other.project == lane.project && other.environment == lane.environment && other.service != lane.service
+        };
+        for other in self.lanes().into_iter().filter(is_near) {
+            let record = self.stages().releases.record(&other).await.map_err(said)?;
+            if matches!(&record.gate, Some(Gate::Wait { reason, .. }) if reason.starts_with(NEEDS)) {
+                self.gate(&other).await?;
+            }
         }
         Ok(())
     }

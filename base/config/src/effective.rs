@@ -2,6 +2,7 @@
 //! concrete policies, every value with its origin. Pure; the one place where
 //! the defaults of the language stand.
 
+mod behaviour;
 mod delivery;
 mod work;
 
@@ -9,11 +10,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use behaviour::{behaviour_tests, job_kind, runs_recognised_tests};
 pub use delivery::{
     ApprovePolicy, EnvironmentPolicy, RollingPolicy, VerifyPolicy, environment_names, environment_policies,
-    environment_policy, rolling_counts,
+    environment_policy,
 };
-pub use work::{ArtifactPolicy, JobPolicy, ServicePolicy, job_policy, service_names, service_policy};
+pub use work::{JobPolicy, ServicePolicy, job_policy, service_names, service_policy};
 
 use crate::model::{Config, Given, Position};
 use crate::pattern;

@@ -125,7 +125,7 @@ fn environment(out: &mut Lines, policy: &EnvironmentPolicy) {
         None => out.put(prefix, "approve", "nobody".to_owned(), &Origin::BuiltIn),
     }
     strategy_and_verify(out, prefix, policy);
-    out.add(prefix, "retain", &policy.retain);
+    out.optional(prefix, "retain", &policy.retain, "all");
 }
 
 fn strategy_and_verify(out: &mut Lines, prefix: &str, policy: &EnvironmentPolicy) {
@@ -191,7 +191,7 @@ fn service(out: &mut Lines, policy: &ServicePolicy) {
     };
     let resources = format!("{prefix}.resources");
     out.optional(&resources, "cpu", &cores, "no limit");
-    out.optional(&resources, "memory", &policy.memory, "no limit");
+    out.optional(&resources, "memory", &policy.memory, "three quarters of the machine");
     out.optional(&resources, "processes", &policy.processes, "no limit");
     let build = format!("{prefix}.build");
     for (name, value) in &policy.build_args {
@@ -284,12 +284,8 @@ fn job(out: &mut Lines, policy: &JobPolicy) {
 fn results(out: &mut Lines, prefix: &str, policy: &JobPolicy) {
     let produces = list(&policy.produces.value);
     out.put(prefix, "produces", produces, &policy.produces.origin);
-    for (name, artifact) in &policy.artifacts {
-        let prefix = format!("{prefix}.artifacts.{name}");
-        let paths = list(&artifact.paths.value);
-        out.put(&prefix, "paths", paths, &artifact.paths.origin);
-        out.add(&prefix, "keep", &artifact.keep);
-        out.add(&prefix, "internal", &artifact.internal);
+    for (name, paths) in &policy.artifacts {
+        out.put(&format!("{prefix}.artifacts.{name}"), "paths", list(&paths.value), &paths.origin);
     }
     let retry = format!("{prefix}.retry");
     out.add(&retry, "max", &policy.retry_max);
@@ -320,7 +316,6 @@ fn work(out: &mut Lines, prefix: &str, work: &Work) {
 fn place_word(place: SecretPlace) -> &'static str {
     match place {
         SecretPlace::File => "file",
-        SecretPlace::Env => "env",
     }
 }
 

@@ -2,14 +2,11 @@
 //! at again. Never an error, never a matter of taste.
 
 use crate::effective::{
-    Facts, branch_is_built, environment_policies, job_policy, production_branch, rolling_counts, service_names,
-    service_policy,
+    self, Facts, branch_is_built, environment_policies, job_policy, production_branch, service_names, service_policy,
 };
-use crate::model::{Config, Job, Work};
+use crate::model::{Config, Work};
 use crate::pattern;
 use crate::problem::{Position, Problem, Sink, Source, quoted};
-use crate::read::check::job_id;
-use crate::read::jobs::RECOGNISED;
 
 /// The warnings for this file; the text is the one that was parsed.
 pub fn lint(config: &Config, text: &str, facts: &Facts) -> Vec<Problem> {
@@ -20,38 +17,31 @@ pub fn lint(config: &Config, text: &str, facts: &Facts) -> Vec<Problem> {
     production_is_built(&mut sink, config, facts);
     health(&mut sink, config);
     interruptions(&mut sink, config, facts);
-    artifacts(&mut sink, config);
     timeouts(&mut sink, config);
     literal_secrets(&mut sink, config);
     sink.finish().list
 }
 
 /// R106: without a test of behaviour it is not CI, and nothing reaches
-/// production by itself.
+/// production by itself. Which job is one, the plan judges by the same function.
 fn behaviour_tests(sink: &mut Sink<'_>, config: &Config, facts: &Facts) {
-    let written = config.all_jobs().iter().any(|(id, job)| may_test(id, job));
-    let detected = service_names(config, facts).iter().any(|name| {
-        let found = facts.services.get(name);
-        let off = job_id(config, Some(name.as_str()), "test")
-            .and_then(|id| config.job(&id))
-            .is_some_and(|job| job.work == Work::Off);
-        !off && found.is_some_and(|found| found.tests.is_some())
-    });
-    if written || detected {
+    let hint = || Some("add a job, such as `jobs: { test: { run: … } }`".to_owned());
+    let names = service_names(config, facts);
+    let tested = |name: &str| {
+        let recognised = facts.services.get(name).is_some_and(|found| found.tests.is_some());
+        !effective::behaviour_tests(config, name, recognised).is_empty()
+    };
+    let untested: Vec<&String> = names.iter().filter(|name| !tested(name)).collect();
+    if untested.len() == names.len() && !tested("") {
+        let message = "no job tests the behaviour: this is not CI, and production waits for a person";
+        sink.warning(start(), message, hint());
         return;
     }
-    sink.warning(
-        start(),
-        "no job tests the behaviour: this is not CI, and production waits for a person",
-        Some("add a job, such as `jobs: { test: { run: … } }`".to_owned()),
-    );
-}
-
-/// A job of one's own may test; of the recognised ones only these do.
-fn may_test(id: &str, job: &Job) -> bool {
-    let name = id.rsplit('/').next().unwrap_or(id);
-    let only_form = RECOGNISED.contains(&name) && !matches!(name, "test" | "coverage");
-    job.work != Work::Off && !only_form
+    for name in untested {
+        let at = config.services.get(name).map_or_else(start, |service| service.at);
+        let message = format!("no job tests the behaviour of {}: it is not CI, and waits for a person", quoted(name));
+        sink.warning(at, &message, hint());
+    }
 }
 
 fn production_is_built(sink: &mut Sink<'_>, config: &Config, facts: &Facts) {
@@ -89,7 +79,7 @@ fn interruptions(sink: &mut Sink<'_>, config: &Config, facts: &Facts) {
                 continue;
             };
             let replicas = service.replicas.value;
-            let (surge, unavailable) = rolling_counts(rolling.max_surge.value, rolling.max_unavailable.value, replicas);
+            let (surge, unavailable) = rolling.rolling().counts(replicas);
             if surge > 0 || unavailable < replicas {
                 continue;
             }
@@ -104,27 +94,6 @@ fn interruptions(sink: &mut Sink<'_>, config: &Config, facts: &Facts) {
             );
             let hint = "give it more `replicas`, or let `max_surge` be 1";
             sink.warning(at, &message, Some(hint.to_owned()));
-        }
-    }
-}
-
-fn artifacts(sink: &mut Sink<'_>, config: &Config) {
-    let jobs = config.all_jobs();
-    let mut needed: Vec<String> = Vec::new();
-    for (id, job) in &jobs {
-        let scope = id.split_once('/').map(|(service, _)| service);
-        for need in job.needs.iter().flat_map(|needs| &needs.value) {
-            needed.extend(job_id(config, scope, &need.value));
-        }
-    }
-    for (id, job) in &jobs {
-        for (name, artifact) in &job.artifacts {
-            let internal = artifact.internal.as_ref().is_some_and(|flag| flag.value);
-            if internal && !needed.contains(id) {
-                let message = format!("the artifact {} is internal, but no job needs {}", quoted(name), quoted(id));
-                let hint = "add a `needs`, or remove `internal`";
-                sink.warning(artifact.at, &message, Some(hint.to_owned()));
-            }
         }
     }
 }

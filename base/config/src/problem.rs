@@ -68,10 +68,13 @@ impl Problem {
         let gap = " ".repeat(number.len());
         let bar = paint("34", "|");
         let mut text = format!("{}: {}\n", paint(tone, word), self.message);
-        text.push_str(&format!("{gap} {} {}:{}:{}\n", paint("34", "-->"), self.file, self.line, self.column));
-        text.push_str(&format!("{} {bar} {}\n", paint("34", &number), self.source_line));
-        if let Some(marks) = self.marks() {
-            text.push_str(&format!("{gap} {bar} {}\n", paint(tone, &marks)));
+        // What is said of a repository that has no file has no place.
+        if !self.file.is_empty() {
+            text.push_str(&format!("{gap} {} {}:{}:{}\n", paint("34", "-->"), self.file, self.line, self.column));
+            text.push_str(&format!("{} {bar} {}\n", paint("34", &number), self.source_line));
+            if let Some(marks) = self.marks() {
+                text.push_str(&format!("{gap} {bar} {}\n", paint(tone, &marks)));
+            }
         }
         if let Some(hint) = &self.hint {
             text.push_str(&format!("{}: {hint}\n", paint("1;36", "hint")));

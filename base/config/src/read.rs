@@ -78,7 +78,7 @@ impl<'s> Reader<'s> {
 
     pub(crate) fn not_yet(&mut self, at: Position, what: &str) {
         let message = format!("{} is not yet supported", quoted(what));
-        self.error(at, &message, Some("this version cannot do it; remove it"));
+        self.error(at, &message, Some(instead(what)));
     }
 
     /// A table of this kind; nothing counts as an empty one.
@@ -247,6 +247,16 @@ impl<'s> Reader<'s> {
                 None
             }
         }
+    }
+}
+
+/// What to do without what this version cannot do.
+fn instead(what: &str) -> &'static str {
+    match what {
+        "as: env" => "remove `as`: the value is in the file `/run/secrets/NAME`",
+        "on: manual" => "remove the job, or let it run `on: push`: a push is what starts jobs",
+        "keep" | "internal" => "remove it: files stay as long as a remembered result needs them",
+        _ => "this version cannot do it; remove it",
     }
 }
 

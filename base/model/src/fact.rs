@@ -20,6 +20,9 @@ pub const FACT_VERSION: u16 = 1;
 /// How the refusal of a release begins that a newer one overtook; its change did nothing wrong.
 pub const SUPERSEDED: &str = "superseded by";
 
+/// How an answer begins that comes from another service of the same change, which has to go first.
+pub const NEEDS: &str = "needs";
+
 /// Who made something happen.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(transparent)]

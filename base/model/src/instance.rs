@@ -3,7 +3,7 @@
 //! In: nothing. Out: what a node is asked to run and what it reports. Never starts anything.
 
 use crate::id::{Digest, InstanceId, Lane, ReleaseId, Secret};
-use crate::release::{Health, Resources, Stop};
+use crate::release::{Health, Places, Resources, Stop};
 use crate::time::At;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -40,6 +40,9 @@ pub struct Slot {
     pub retiring: u32,
     /// How each runs.
     pub spec: InstanceSpec,
+    /// Where that stands in the file, for explanations; changes nothing that runs.
+    #[serde(default)]
+    pub places: Places,
 }
 
 /// How an instance runs.
@@ -129,6 +132,9 @@ pub struct InstanceSeen {
     /// Why it is not ready, from what was seen, ending in what to do.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub reason: String,
+    /// It will not become ready by waiting longer: `reason` says what was seen.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stuck: bool,
     /// The exit of its last process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit: Option<Exit>,

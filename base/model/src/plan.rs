@@ -6,7 +6,7 @@ use crate::fact::ImageBuilt;
 use crate::id::{ChangeId, CommitId, ContentKey, ItemId, JobKey, ServiceName};
 use crate::job::{JobDef, JobOutcome};
 use crate::policy::EnvironmentPolicy;
-use crate::release::ServiceSpec;
+use crate::release::{Places, ServiceSpec};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -158,6 +158,12 @@ pub struct ReleaseDef {
     pub service: ServiceName,
     /// How it runs everywhere.
     pub spec: ServiceSpec,
+    /// Where that stands in the file; no part of the item's key.
+    #[serde(default)]
+    pub places: Places,
+    /// Services whose releases of the same change go first; no part of the item's key.
+    #[serde(default)]
+    pub needs: Vec<ServiceName>,
 }
 
 impl Plan {

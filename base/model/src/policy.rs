@@ -21,7 +21,7 @@ impl Amount {
     pub fn rounded_up(self, desired: u32) -> u32 {
         match self {
             Amount::Count(count) => count,
-            Amount::Percent(percent) => (desired * percent).div_ceil(100),
+            Amount::Percent(percent) => share(desired, percent, |part| part.div_ceil(100)),
         }
     }
 
@@ -30,9 +30,14 @@ impl Amount {
     pub fn rounded_down(self, desired: u32) -> u32 {
         match self {
             Amount::Count(count) => count.min(desired),
-            Amount::Percent(percent) => desired * percent / 100,
+            Amount::Percent(percent) => share(desired, percent, |part| part / 100).min(desired),
         }
     }
+}
+
+/// A share of a count, rounded by the caller; never more than fits.
+fn share(desired: u32, percent: u32, round: impl FnOnce(u64) -> u64) -> u32 {
+    u32::try_from(round(u64::from(desired) * u64::from(percent))).unwrap_or(u32::MAX)
 }
 
 /// The rolling update.
@@ -51,11 +56,12 @@ impl Default for Rolling {
 }
 
 impl Rolling {
-    /// Surge and unavailable as counts; when both come out as 0 the surge is 1, as nothing could move otherwise.
+    /// Surge and unavailable as counts. When both come out as 0, one may be missing, as nothing could move otherwise
+    /// (Kubernetes, `ResolveFenceposts` of its deployment controller).
     #[must_use]
     pub fn counts(&self, desired: u32) -> (u32, u32) {
         let (surge, unavailable) = (self.max_surge.rounded_up(desired), self.max_unavailable.rounded_down(desired));
-        if surge == 0 && unavailable == 0 { (1, 0) } else { (surge, unavailable) }
+        if surge == 0 && unavailable == 0 { (0, 1) } else { (surge, unavailable) }
     }
 }
 
@@ -92,10 +98,10 @@ impl Default for VerifyPolicy {
     }
 }
 
-/// A request that must not answer 5xx.
+/// A request to an instance; as a smoke request it must not answer 5xx.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Smoke {
-    /// `GET` or `HEAD`.
+    /// `GET` or `HEAD`; before a stop also `POST`.
     pub method: String,
     /// Path with query.
     pub path: String,
@@ -128,6 +134,29 @@ pub struct EnvironmentPolicy {
     /// Approval, when one is asked for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub approve: Option<Approval>,
-    /// How many releases stay available as rollback targets.
-    pub retain: u32,
+    /// How many releases stay available as rollback targets; absent: all of them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retain: Option<u32>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // R219
+    #[test]
+    fn surge_is_rounded_up_and_unavailable_down_and_never_both_are_nothing() {
+        let counts = |max_surge, max_unavailable, desired| Rolling { max_surge, max_unavailable }.counts(desired);
+        let (quarter, none) = (Amount::Percent(25), Amount::Count(0));
+        for (surge, unavailable, desired, expected) in [
+            (quarter, quarter, 1, (1, 0)),
+            (quarter, quarter, 4, (1, 1)),
+            (quarter, quarter, 10, (3, 2)),
+            (none, quarter, 1, (0, 1)),
+            (none, Amount::Count(9), 3, (0, 3)),
+            (none, Amount::Percent(400), 3, (0, 3)),
+        ] {
+            assert_eq!(counts(surge, unavailable, desired), expected, "{surge:?} {unavailable:?} of {desired}");
+        }
+    }
 }

@@ -4,7 +4,7 @@
 //! time inside a bundle (those are records about it), nor a secret's value.
 
 use crate::id::{ChangeId, CommitId, Digest, EnvironmentName, ProjectName, ReleaseId, ServiceName};
-use crate::policy::{Rolling, VerifyPolicy};
+use crate::policy::{Rolling, Smoke, VerifyPolicy};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -66,6 +66,9 @@ pub struct Health {
     /// A path that must answer below 400; absent: the port must accept connections.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// A command inside the instance that must exit 0; then neither path nor port is asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<Vec<String>>,
     /// How long one probe may take.
     pub timeout_ms: u64,
     /// Time between probes once it is ready.
@@ -78,6 +81,9 @@ pub struct Stop {
     /// A command inside the instance that ends before the signal.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub before: Option<Vec<String>>,
+    /// A request to the instance that is answered before the signal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub before_request: Option<Smoke>,
     /// The signal's number (15 is SIGTERM).
     pub signal: i32,
     /// Then it may take so long before SIGKILL.
@@ -137,6 +143,35 @@ pub struct Release {
     pub bundle: Bundle,
     /// Where it came from first.
     pub origin: Origin,
+    /// Where its settings stand in the file of the newest commit that made it.
+    #[serde(default)]
+    pub places: Places,
+}
+
+/// Where a service's settings stand in the `slipway.yaml` of one commit. A record about a release, no part of its
+/// bundle: a comment further up moves every line and changes nothing that runs.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Places {
+    /// The line of the service's name; absent when the file does not name it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub service: Option<u32>,
+    /// The lines of its settings, by key: `port`, `resources.memory`.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub keys: BTreeMap<String, u32>,
+}
+
+impl Places {
+    /// What to write, and where: `port: 8080 in slipway.yaml:4`.
+    #[must_use]
+    pub fn write(&self, service: &ServiceName, key: &str, value: &str) -> String {
+        let setting = format!("{}: {value}", key.replace('.', ": "));
+        match (self.keys.get(key), self.service) {
+            (Some(line), _) => format!("{setting} in slipway.yaml:{line}"),
+            (None, Some(line)) => format!("add {setting} below slipway.yaml:{line} (service `{service}`)"),
+            (None, None) => format!("add {setting} to service `{service}` in slipway.yaml"),
+        }
+    }
 }
 
 /// Records about the making of a release.
@@ -157,5 +192,21 @@ impl Release {
     #[must_use]
     pub fn title(&self) -> String {
         format!("{}@r{}", self.bundle.service, self.number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_write_is_said_with_its_line() {
+        let api = ServiceName::parse("api").unwrap();
+        let written = Places { service: Some(3), keys: [("port".to_owned(), 4)].into() };
+        let named = Places { service: Some(3), ..Places::default() };
+        assert_eq!(written.write(&api, "port", "8080"), "port: 8080 in slipway.yaml:4");
+        assert_eq!(named.write(&api, "port", "8080"), "add port: 8080 below slipway.yaml:3 (service `api`)");
+        let nothing = Places::default().write(&api, "resources.memory", "1GiB");
+        assert_eq!(nothing, "add resources: memory: 1GiB to service `api` in slipway.yaml");
     }
 }

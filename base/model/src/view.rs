@@ -76,6 +76,9 @@ pub struct LaneView {
     /// Commits that are held here.
     #[serde(default)]
     pub held: Vec<CommitId>,
+    /// The rollout that is under way: its step, who started it and when. A finished one is in the history.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<RolloutView>,
 }
 
 /// A release in a lane.
@@ -191,10 +194,33 @@ pub struct ChangeView {
     pub images: Vec<crate::fact::ImageBuilt>,
     /// Its releases.
     pub releases: Vec<ReleaseView>,
+    /// How ready its releases are: what each environment asks for, passed, open or failed.
+    #[serde(default)]
+    pub gates: Vec<GateView>,
     /// Its rollouts.
     pub rollouts: Vec<RolloutView>,
     /// Durations in milliseconds: `to_plan`, `to_first_job`, `to_live` …
     pub timings: BTreeMap<String, u64>,
+}
+
+/// How a release stands before an environment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GateView {
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// The service.
+    pub service: ServiceName,
+    /// The release: `r41`.
+    pub release: String,
+    /// `passed`, `open` (it waits) or `failed` (refused).
+    pub state: String,
+    /// What was asked, or what is missing.
+    pub reasons: Vec<String>,
+    /// The command that answers, when a person can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next: Option<String>,
+    /// Since when.
+    pub at: At,
 }
 
 /// A plan.

@@ -89,6 +89,8 @@ pub enum Act {
     Cancel,
     /// A person has a failed job run again.
     Retry,
+    /// Images beyond what is retained are cleaned up.
+    CleanUp,
     /// Serve is killed.
     Crash,
     /// The node's connection is lost for so many milliseconds.
@@ -152,6 +154,7 @@ pub fn history(seed: u64, chance: &mut Chance) -> History {
 fn leads_to(point: &str) -> &'static [Push] {
     match point {
         "image.failed" => &[Push::NoImage],
+        "release.gated/identical" => &[Push::BadEverywhere, Push::Revert],
         "hold.released" => &[Push::BadEverywhere, Push::Fix],
         "rollout.phase/restoring" | "rollout.phase/capturing" | "rollout.phase/returning" => &[Push::BadEverywhere],
         _ => &[],
@@ -206,6 +209,8 @@ fn person(chance: &mut Chance) -> Act {
         Act::Cancel,
         Act::Retry,
         Act::Retry,
+        Act::CleanUp,
+        Act::CleanUp,
     ];
     chance.pick(&all).cloned().unwrap_or(Act::Abort)
 }
@@ -239,18 +244,20 @@ fn config(chance: &mut Chance) -> String {
     let verify = format!("verify: {{ hold: 200ms, requests: 15, wait: 1500ms, bake: 800ms{smoke} }}");
     let approve = if chance.percent(25) { "approve: { by: [ops] }, " } else { "" };
     let manual = if chance.percent(10) { "deploy: manual, " } else { "" };
+    let retain = if chance.percent(50) { "retain: 1, " } else { "" };
     let staging = chance.percent(40);
     let after = if staging { "after: staging, " } else { "" };
     let mut text = format!(
         "project: shop\nservices:\n  api: {{ path: api, port: 8080, replicas: {replicas}, jobs: {{ test: {{ run: ./test }} }} }}\n"
     );
     if chance.percent(40) {
-        text.push_str("  web: { path: web, port: 8080, jobs: { test: { run: ./test } } }\n");
+        let needs = if chance.percent(50) { "needs: api, " } else { "" };
+        text.push_str(&format!("  web: {{ path: web, port: 8080, {needs}jobs: {{ test: {{ run: ./test }} }} }}\n"));
     }
     text.push_str("environments:\n");
     if staging {
-        text.push_str(&format!("  staging: {{ {strategy}{verify} }}\n"));
+        text.push_str(&format!("  staging: {{ {retain}{strategy}{verify} }}\n"));
     }
-    text.push_str(&format!("  production: {{ {after}{approve}{manual}{strategy}{verify} }}\n"));
+    text.push_str(&format!("  production: {{ {retain}{after}{approve}{manual}{strategy}{verify} }}\n"));
     text
 }

@@ -6,7 +6,7 @@ use crate::history::{Act, Push};
 use crate::world::World;
 use slipway_change::Road;
 use slipway_feedback::project::lane_of;
-use slipway_model::fact::{Body, Candidate, Command, Fact, Gate};
+use slipway_model::fact::{Body, Candidate, Command, Fact, Gate, NEEDS};
 use slipway_model::{Actor, ChangeId, CommitId, ItemId, Lane, ReleaseId};
 use slipway_plan::ChangeRecord;
 use slipway_ports::fakes::Chance;
@@ -81,7 +81,7 @@ impl Ledger {
             return Err(format!("intent `{}` is open", intent.name));
         }
         for (id, change) in &self.changes {
-            let person = change.lanes.values().any(|lane| matches!(lane.gate, Some(Gate::Wait { who: Some(_), .. })));
+            let person = waits_for_a_person(change) || self.waits_behind_another(change);
             let over = change.ended.as_ref().is_some_and(|(state, _)| state.is_final());
             if !over && !person {
                 let lanes: Vec<_> =
@@ -101,6 +101,27 @@ impl Ledger {
         }
         Ok(())
     }
+
+    /// Whether it needs a service whose release of this change gave way to a newer change's, and that one waits for a
+    /// person.
+    fn waits_behind_another(&self, change: &ChangeRecord) -> bool {
+        let mut needs = change.lanes.iter().filter(
+            |(_, at)| matches!(&at.gate, Some(Gate::Wait { reason, who: None, .. }) if reason.starts_with(NEEDS)),
+        );
+        let is_waiting_near = |other: &ChangeRecord, lane: &Lane| {
+            other.lanes.iter().any(|(near, at)| {
+                near.environment == lane.environment
+                    && near.service != lane.service
+                    && matches!(at.gate, Some(Gate::Wait { .. }))
+            })
+        };
+        let others = || self.changes.values().filter(|other| waits_for_a_person(other));
+        needs.any(|(lane, _)| others().any(|other| is_waiting_near(other, lane)))
+    }
+}
+
+fn waits_for_a_person(change: &ChangeRecord) -> bool {
+    change.lanes.values().any(|lane| matches!(lane.gate, Some(Gate::Wait { who: Some(_), .. })))
 }
 
 /// Whether the node runs what was decided.

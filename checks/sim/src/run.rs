@@ -209,6 +209,7 @@ async fn perform(world: &World, serving: &mut Serving, people: &mut People, chan
                 world.images.remove(&digest);
             }
         }
+        Act::CleanUp => clean_up(world, &serving.road).await,
         Act::Push(_)
         | Act::Rollback
         | Act::Deploy
@@ -217,6 +218,22 @@ async fn perform(world: &World, serving: &mut Serving, people: &mut People, chan
         | Act::Unhold
         | Act::Cancel
         | Act::Retry => people.act(world, &serving.road, act),
+    }
+}
+
+/// What is given up is gone at once; what the node shall run must not be among it.
+async fn clean_up(world: &World, road: &Road) {
+    // A process that dies meanwhile answers nobody.
+    let asked = tokio::time::timeout(Duration::from_secs(5), road.retire(&world.project)).await;
+    for (service, image) in asked.ok().and_then(Result::ok).unwrap_or_default() {
+        let is_wanted = world.fleet.look(|lanes| {
+            let wishes = lanes.values().flat_map(|lane| &lane.wish);
+            wishes.flat_map(|wish| &wish.slots).any(|slot| slot.spec.image == image)
+        });
+        if is_wanted {
+            world.watch.violated(Invariant::Settles, format!("the clean-up takes an image of {service} that runs"));
+        }
+        world.images.remove(&image);
     }
 }
 

@@ -3,6 +3,7 @@
 //! In: every happening on the node, every fact. Out: what was violated, with when and where. Never: changes anything.
 
 mod facts;
+mod needs;
 mod node;
 
 use slipway_model::fact::Fact;
@@ -27,7 +28,7 @@ pub enum Invariant {
     Retiring,
     /// On failure and abort traffic moves before anything stops.
     TrafficFirst,
-    /// An older commit never replaces a newer one without an explicit rollback.
+    /// An older commit never replaces a newer one without an explicit rollback; of one change, who is needed goes first.
     Order,
     /// Evidence exists before a failed instance is removed.
     Evidence,
@@ -116,6 +117,7 @@ fn kind(kind: VerdictKind) -> Kind {
 struct Inner {
     read: usize,
     lanes: BTreeMap<Lane, LaneWatch>,
+    needs: needs::Needs,
     violations: Vec<Violation>,
 }
 
@@ -196,6 +198,9 @@ impl Watch {
     }
 
     fn take(&self, inner: &mut Inner, fact: &Fact) {
+        if let Some(what) = inner.needs.take(fact) {
+            inner.violations.push(Violation { invariant: Invariant::Order, n: fact.n, what });
+        }
         let Some(lane) = slipway_feedback::project::lane_of(&fact.body).cloned() else { return };
         let mut found = Vec::new();
         let watch = inner.lanes.entry(lane.clone()).or_default();

@@ -5,7 +5,7 @@
 use crate::record::{ChangeRecord, ItemState};
 use slipway_model::ItemId;
 use slipway_model::fact::ChangeState;
-use slipway_model::plan::Decision;
+use slipway_model::plan::{Decision, ItemSpec};
 use std::collections::BTreeMap;
 
 /// What follows from the results so far.
@@ -59,7 +59,13 @@ enum Needs {
 
 fn needs(record: &ChangeRecord, item: &slipway_model::plan::Item, so_far: &Advance) -> Needs {
     let mut open = false;
-    for need in &item.needs {
+    // Services that it needs are released first; what is deployed first, the gates see to.
+    let services = match &item.spec {
+        ItemSpec::Release(def) => def.needs.iter().map(ItemId::release).collect(),
+        ItemSpec::Job(_) | ItemSpec::Image(_) => Vec::new(),
+    };
+    let planned = services.iter().filter(|id| record.plan.as_ref().is_some_and(|plan| plan.item(id).is_some()));
+    for need in item.needs.iter().chain(planned) {
         if so_far.blocked.contains_key(need) {
             return Needs::Broken(format!("{need} is blocked"));
         }

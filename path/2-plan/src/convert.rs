@@ -3,16 +3,16 @@
 //! In: policies with origins. Out: what stages act on. Never: a default of its own.
 
 use slipway_config::effective::{self, Effective, JobPolicy, ServicePolicy, VerifyPolicy};
-use slipway_config::model::{HealthCheck, JobImage as ConfigImage, Quantity, SecretPlace, StopBefore, TagForm, Work};
+use slipway_config::model::{HealthCheck, JobImage as ConfigImage, StopBefore, TagForm, Work};
 use slipway_config::{Config, Facts};
 use slipway_model::job::{ArtifactDef, JobDef, JobImage, Retry, StepDef};
 use slipway_model::plan::TagStrategy;
-use slipway_model::policy::{self, Amount, EnvironmentPolicy, Rolling, Smoke};
-use slipway_model::release::{EnvironmentConfig, Health, Resources, ServiceSpec, Stop};
+use slipway_model::policy::{self, EnvironmentPolicy, Smoke};
+use slipway_model::release::{EnvironmentConfig, Health, Places, Resources, ServiceSpec, Stop};
 use slipway_model::{EnvironmentName, IdError, JobKey, ServiceName};
 use std::collections::BTreeMap;
 
-/// Produced files without a name of their own are kept as long as named ones by default.
+/// How long a result's files are wanted at least; they stay while the result is remembered.
 const KEEP_MS: u64 = 7 * 24 * 60 * 60 * 1000;
 
 fn plain(values: &BTreeMap<String, Effective<String>>) -> BTreeMap<String, String> {
@@ -63,7 +63,7 @@ pub fn job(
             .collect(),
     };
     Ok(Some(JobDef {
-        kind: kind(&key.name).to_owned(),
+        kind: effective::job_kind(&key.name).to_owned(),
         key,
         steps,
         needs,
@@ -85,9 +85,10 @@ pub fn job(
 
 /// What a job hands over: its named artifacts, and what it promised to produce.
 fn artifacts(policy: &JobPolicy) -> BTreeMap<String, ArtifactDef> {
-    let named = policy.artifacts.iter().map(|(name, artifact)| {
-        (name.clone(), ArtifactDef { paths: artifact.paths.value.clone(), keep_ms: artifact.keep.value.0 })
-    });
+    let named = policy
+        .artifacts
+        .iter()
+        .map(|(name, artifact)| (name.clone(), ArtifactDef { paths: artifact.value.clone(), keep_ms: KEEP_MS }));
     let mut all: BTreeMap<String, ArtifactDef> = named.collect();
     if !policy.produces.value.is_empty() {
         let produced = ArtifactDef { paths: policy.produces.value.clone(), keep_ms: KEEP_MS };
@@ -125,32 +126,6 @@ fn step(name: &str, run: &str) -> StepDef {
     StepDef { name: name.to_owned(), run: run.to_owned(), env: BTreeMap::new(), timeout_ms: None }
 }
 
-/// What kind of check a job of this name is.
-#[must_use]
-pub fn kind(name: &str) -> &'static str {
-    const WORDS: [(&str, &str); 12] = [
-        ("lint", "lint"),
-        ("package", "package"),
-        ("build", "build"),
-        ("integration", "integration"),
-        ("uat", "uat"),
-        ("acceptance", "uat"),
-        ("performance", "performance"),
-        ("smoke", "smoke"),
-        ("bvt", "bvt"),
-        ("contract", "api"),
-        ("e2e", "uat"),
-        ("test", "unit"),
-    ];
-    WORDS.iter().find(|(word, _)| name.contains(word)).map_or("check", |(_, kind)| kind)
-}
-
-/// Whether a kind of job observes behaviour (R106).
-#[must_use]
-pub fn is_behaviour(kind: &str) -> bool {
-    !matches!(kind, "lint" | "package" | "build" | "check")
-}
-
 /// How a service runs everywhere.
 ///
 /// # Errors
@@ -170,16 +145,29 @@ pub fn spec(
             replicas: of.replicas.value,
             env: plain(&of.env),
             secrets: of.secrets.keys().cloned().collect(),
-            strategy: Rolling {
-                max_surge: amount(policy.rolling.max_surge.value),
-                max_unavailable: amount(policy.rolling.max_unavailable.value),
-            },
+            strategy: policy.rolling.rolling(),
             verify: verify(&policy.verify, &of),
         };
         environments.insert(name, config);
         last = Some(of);
     }
     Ok(last.map(|of| service_spec(&of, environments, exposed)))
+}
+
+/// Where the settings of a service stand that people are told to change.
+#[must_use]
+pub fn places(config: &Config, service: &str) -> Places {
+    let Some(entry) = config.services.get(service) else { return Places::default() };
+    let lines = [
+        ("port", entry.port.as_ref().map(|port| port.at)),
+        ("health", entry.health.as_ref().map(|health| health.at)),
+        ("command", entry.command.as_ref().map(|command| command.at)),
+        ("resources.memory", entry.resources.memory.as_ref().map(|memory| memory.at)),
+    ];
+    Places {
+        service: Some(entry.at.line),
+        keys: lines.into_iter().filter_map(|(key, at)| Some((key.to_owned(), at?.line))).collect(),
+    }
 }
 
 fn service_spec(
@@ -196,6 +184,10 @@ fn service_spec(
                 Some(HealthCheck::Http(path)) => Some(path.clone()),
                 Some(HealthCheck::Command(_)) | None => None,
             },
+            command: match &of.health.value {
+                Some(HealthCheck::Command(words)) => Some(words.clone()),
+                Some(HealthCheck::Http(_)) | None => None,
+            },
             timeout_ms: of.health_timeout.value.0,
             interval_ms: of.health_interval.value.0,
         },
@@ -203,6 +195,12 @@ fn service_spec(
             before: match &of.stop_before.value {
                 Some(StopBefore::Command(words)) => Some(words.clone()),
                 Some(StopBefore::Request { .. }) | None => None,
+            },
+            before_request: match &of.stop_before.value {
+                Some(StopBefore::Request { method, path }) => {
+                    Some(Smoke { method: method.clone(), path: path.clone() })
+                }
+                Some(StopBefore::Command(_)) | None => None,
             },
             signal: of.stop_signal.value.number(),
             grace_ms: of.stop_grace.value.0,
@@ -215,40 +213,6 @@ fn service_spec(
             processes: of.processes.value.map(u64::from),
         },
         environments,
-    }
-}
-
-/// What the file may say of a service and the node does not do yet: refused with its place, never passed over.
-#[must_use]
-pub fn unsupported(of: &ServicePolicy) -> Vec<String> {
-    let place = |origin: &effective::Origin| match origin {
-        effective::Origin::File { line, column } => format!("slipway.yaml:{line}:{column}: "),
-        effective::Origin::Detected(_) | effective::Origin::BuiltIn => String::new(),
-    };
-    let mut problems = Vec::new();
-    if matches!(of.health.value, Some(HealthCheck::Command(_))) {
-        problems.push(format!(
-            "{}`command` of `health` is not yet supported; use a path that answers",
-            place(&of.health.origin)
-        ));
-    }
-    if matches!(of.stop_before.value, Some(StopBefore::Request { .. })) {
-        let at = place(&of.stop_before.origin);
-        problems.push(format!("{at}a request as `before` of `stop` is not yet supported; use a command"));
-    }
-    for (name, secret) in of.secrets.iter().filter(|(_, secret)| secret.value == SecretPlace::Env) {
-        let at = place(&secret.origin);
-        problems.push(format!(
-            "{at}secret `{name}` as an environment variable is not yet supported; read /run/secrets/{name}"
-        ));
-    }
-    problems
-}
-
-fn amount(quantity: Quantity) -> Amount {
-    match quantity {
-        Quantity::Count(count) => Amount::Count(count),
-        Quantity::Percent(percent) => Amount::Percent(percent),
     }
 }
 
@@ -276,18 +240,17 @@ fn verify(verify: &VerifyPolicy, of: &ServicePolicy) -> policy::VerifyPolicy {
     }
 }
 
-/// What lets a release into each environment that takes this branch.
+/// What lets a release into each environment.
 ///
 /// # Errors
 /// When a name in it is not one.
-pub fn environments(config: &Config, facts: &Facts, branch: &str) -> Result<Vec<EnvironmentPolicy>, IdError> {
+pub fn environments(config: &Config, facts: &Facts) -> Result<Vec<EnvironmentPolicy>, IdError> {
     effective::environment_policies(config, facts)
         .into_iter()
-        .filter(|policy| policy.takes(branch))
         .map(|of| {
             Ok(EnvironmentPolicy {
                 name: EnvironmentName::parse(&of.name.value)?,
-                from: if of.from.origin == effective::Origin::BuiltIn { Vec::new() } else { of.from.value.clone() },
+                from: of.from.value.clone(),
                 auto: of.deploy.value == slipway_config::model::Deploy::Auto,
                 after: of.after.value.iter().map(|name| EnvironmentName::parse(name)).collect::<Result<_, _>>()?,
                 approve: of.approve.map(|approve| policy::Approval {

@@ -9,7 +9,8 @@ use slipway_config::effective::{self};
 use slipway_config::{Config, Facts, pattern};
 use slipway_model::job::JobDef;
 use slipway_model::plan::{Decision, ImageDef, Item, ItemSpec, Plan, Previous, ReleaseDef};
-use slipway_model::{ContentKey, IdError, ItemId, JobKey, ServiceName};
+use slipway_model::policy::EnvironmentPolicy;
+use slipway_model::{ContentKey, EnvironmentName, IdError, ItemId, JobKey, ServiceName};
 use slipway_ports::TreeFile;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -34,6 +35,9 @@ pub struct PlanInput {
     pub tools: String,
     /// What started it: `push` or `manual`.
     pub event: String,
+    /// What lets a release into environments, as the production branch says it; for its own changes empty. A branch
+    /// cannot let itself in by its own file.
+    pub ruling: BTreeMap<EnvironmentName, EnvironmentPolicy>,
 }
 
 /// A plan without decisions.
@@ -43,6 +47,8 @@ pub struct Draft {
     pub plan: Plan,
     /// Items whose inputs this change touches.
     pub touched: BTreeSet<ItemId>,
+    /// What lets a release into each environment, also into those that this branch does not reach.
+    pub policies: Vec<EnvironmentPolicy>,
 }
 
 /// What is known of a key.
@@ -56,6 +62,10 @@ pub struct Known {
     pub took_ms: u64,
 }
 
+fn takes(policy: &EnvironmentPolicy, branch: &str) -> bool {
+    policy.from.iter().any(|pattern| slipway_config::pattern::matches(pattern, branch))
+}
+
 /// Lists the items and computes their keys.
 ///
 /// # Errors
@@ -66,19 +76,42 @@ pub fn draft(input: &PlanInput) -> Result<Draft, Vec<String>> {
     if names.is_empty() && input.config.all_jobs().is_empty() {
         return Err(vec![nothing_recognised(input)]);
     }
-    let mut drafting = Drafting { input, packages, draft: Draft::default(), problems: Vec::new() };
-    drafting.draft.plan.environments = match convert::environments(&input.config, &input.facts, &input.branch) {
-        Ok(environments) => environments,
+    let mut drafting = Drafting { input, packages, draft: Draft::default(), jobs: Vec::new(), problems: Vec::new() };
+    let policies = match convert::environments(&input.config, &input.facts) {
+        Ok(own) => own.into_iter().map(|own| input.ruling.get(&own.name).cloned().unwrap_or(own)).collect::<Vec<_>>(),
         Err(error) => return Err(vec![error.to_string()]),
     };
+    drafting.draft.plan.environments = policies.iter().filter(|policy| takes(policy, &input.branch)).cloned().collect();
+    drafting.draft.policies = policies;
     for name in &names {
         drafting.service_jobs(name);
     }
     drafting.root_jobs();
-    for name in &names {
-        drafting.service(name);
+    drafting.add_jobs();
+    // Who is needed comes first, so that a look at the items in their order knows how its needs stand.
+    for name in by_needs(&input.config, names) {
+        drafting.service(&name);
     }
     if drafting.problems.is_empty() { Ok(drafting.draft) } else { Err(drafting.problems) }
+}
+
+/// Services so that none stands before one that it needs; otherwise as they were. Circles were refused with the file.
+fn by_needs(config: &Config, names: Vec<String>) -> Vec<String> {
+    fn place(config: &Config, name: &String, placed: &mut Vec<String>, depth: usize) {
+        if placed.contains(name) || depth == 0 {
+            return;
+        }
+        let needs = config.services.get(name).and_then(|service| service.needs.as_ref());
+        for need in needs.iter().flat_map(|needs| &needs.value) {
+            place(config, &need.value, placed, depth - 1);
+        }
+        placed.push(name.clone());
+    }
+    let mut placed = Vec::with_capacity(names.len());
+    for name in &names {
+        place(config, name, &mut placed, names.len());
+    }
+    placed
 }
 
 fn nothing_recognised(input: &PlanInput) -> String {
@@ -98,6 +131,7 @@ struct Drafting<'a> {
     input: &'a PlanInput,
     packages: BTreeMap<String, Package>,
     draft: Draft,
+    jobs: Vec<JobDef>,
     problems: Vec<String>,
 }
 
@@ -134,13 +168,13 @@ impl Drafting<'_> {
             .map(|entry| entry.jobs.keys().map(|job| format!("{service}/{job}")).collect())
             .unwrap_or_default();
         let recognised = detect::tests(&folder, &self.packages);
-        if own.is_empty()
+        if effective::runs_recognised_tests(&self.input.config, service)
             && let Some(run) = &recognised
         {
             let Ok(name) = ServiceName::parse(service) else { return };
             let key = JobKey { service: Some(name), name: "test".into() };
             let job = convert::recognised_tests(key, run, &folder, self.service_inputs(service));
-            self.add_job(job);
+            self.jobs.push(job);
         }
         for id in own {
             let run = if id.ends_with("/test") { recognised.as_deref() } else { None };
@@ -173,7 +207,7 @@ impl Drafting<'_> {
             .map(|id| convert::job_key(&id))
             .collect();
         match needs.and_then(|needs| convert::job(&policy, folder, inputs, recognised, needs)) {
-            Ok(Some(job)) => self.add_job(self.placed(job, service, folder)),
+            Ok(Some(job)) => self.jobs.push(self.placed(job, service, folder)),
             Ok(None) if policy.work == slipway_config::model::Work::Recognised => {
                 self.draft.plan.warnings.push(format!("job `{id}` has no `run:` and nothing was recognised for it"));
             }
@@ -198,6 +232,20 @@ impl Drafting<'_> {
         move_all(&mut job.inputs);
         job.artifacts.values_mut().for_each(|artifact| move_all(&mut artifact.paths));
         job
+    }
+
+    /// Adds all jobs, each behind what it needs: its key holds the keys of those, and people read them in this order.
+    fn add_jobs(&mut self) {
+        let mut left = std::mem::take(&mut self.jobs);
+        while !left.is_empty() {
+            let waiting: BTreeSet<JobKey> = left.iter().map(|job| job.key.clone()).collect();
+            let waits = |job: &JobDef| job.needs.iter().any(|need| waiting.contains(need));
+            let (later, ready): (Vec<_>, Vec<_>) = left.into_iter().partition(waits);
+            // The configuration refuses circles.
+            let (later, ready) = if ready.is_empty() { (Vec::new(), later) } else { (later, ready) };
+            ready.into_iter().for_each(|job| self.add_job(job));
+            left = later;
+        }
     }
 
     fn add_job(&mut self, job: JobDef) {
@@ -226,7 +274,6 @@ impl Drafting<'_> {
         else {
             return;
         };
-        self.problems.extend(convert::unsupported(&policy));
         let Some(text) = self.input.texts.get(&policy.dockerfile.value) else {
             self.problems.push(format!(
                 "service `{service}` has no Dockerfile at `{}`; add one, or say where it is with `dockerfile:`",
@@ -257,6 +304,12 @@ impl Drafting<'_> {
         self.add_release(name, detect::exposed(text));
     }
 
+    /// Services that this one needs.
+    fn needed(&self, service: &str) -> Result<Vec<ServiceName>, IdError> {
+        let needs = self.input.config.services.get(service).and_then(|service| service.needs.as_ref());
+        needs.iter().flat_map(|needs| &needs.value).map(|need| ServiceName::parse(&need.value)).collect()
+    }
+
     fn add_image(&mut self, image: ImageDef, folder: &str) {
         let mut inputs = self.select(&[join(folder, "**"), image.dockerfile.clone()]);
         // What the jobs made is in their keys; sources that only they read do not make another image.
@@ -281,10 +334,10 @@ impl Drafting<'_> {
 
     fn add_release(&mut self, service: ServiceName, exposed: Option<u16>) {
         let jobs: Vec<&Item> = self.draft.plan.items.iter().filter(|item| is_check_of(item, &service)).collect();
-        let behaves =
-            jobs.iter().any(|item| matches!(&item.spec, ItemSpec::Job(job) if convert::is_behaviour(&job.kind)));
+        let recognised = detect::tests(&self.folder(service.as_str()), &self.packages).is_some();
+        let tests = effective::behaviour_tests(&self.input.config, service.as_str(), recognised);
         let mut needs: Vec<ItemId> = jobs.iter().map(|item| item.id.clone()).collect();
-        if !behaves {
+        if tests.is_empty() {
             self.draft.plan.not_ci.push(service.clone());
             self.draft.plan.warnings.push(format!(
                 "{service} has no behaviour test: it is not CI and waits for `slipway approve` before production"
@@ -299,7 +352,14 @@ impl Drafting<'_> {
             Err(error) => return self.problems.push(error.to_string()),
         };
         needs.push(ItemId::image(&service));
-        let definition = serde_json::to_string(&spec).unwrap_or_default();
+        let first = match self.needed(service.as_str()) {
+            Ok(first) => first,
+            Err(error) => return self.problems.push(error.to_string()),
+        };
+        let places = convert::places(&self.input.config, service.as_str());
+        // What another branch brought into its environments has not been in those of this one.
+        let into: Vec<&str> = self.draft.plan.environments.iter().map(|policy| policy.name.as_str()).collect();
+        let definition = format!("{} into {}", serde_json::to_string(&spec).unwrap_or_default(), into.join(" "));
         let item = Item {
             id: ItemId::release(&service),
             service: Some(service.clone()),
@@ -308,7 +368,7 @@ impl Drafting<'_> {
             key: self.key("release", &definition, &BTreeMap::new(), &[ItemId::image(&service)], None),
             needs,
             inputs: BTreeMap::new(),
-            spec: ItemSpec::Release(Box::new(ReleaseDef { service, spec })),
+            spec: ItemSpec::Release(Box::new(ReleaseDef { service, spec, places, needs: first })),
             previous: None,
         };
         self.add(item);

@@ -32,6 +32,30 @@ pub fn services(
     found
 }
 
+/// Services that the file names with a path: what is recognised there, whatever the folder is called.
+pub fn in_their_folders(
+    config: &Config,
+    texts: &BTreeMap<String, String>,
+    packages: &BTreeMap<String, Package>,
+    found: &mut BTreeMap<String, DetectedService>,
+) {
+    for (name, service) in &config.services {
+        let Some(path) = &service.path else { continue };
+        let folder = if path.value == "." { "" } else { &path.value };
+        let given = service.dockerfile.as_ref().map(|file| file.value.clone());
+        let dockerfile = given.unwrap_or_else(|| join(folder, "Dockerfile"));
+        let text = texts.get(&dockerfile);
+        let detected = DetectedService {
+            path: path.value.clone(),
+            dockerfile: text.map(|_| dockerfile.clone()),
+            port: text.and_then(|text| exposed(text)),
+            tests: tests(folder, packages),
+            evidence: dockerfile,
+        };
+        found.insert(name.clone(), detected);
+    }
+}
+
 /// Services that the file names without a path, where no folder has their name and the root has a Dockerfile: the
 /// root is meant.
 pub fn in_the_root(

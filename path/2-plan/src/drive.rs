@@ -9,6 +9,7 @@ use slipway_config::{Config, Facts};
 use slipway_model::fact::{Body, ChangeInfo, ChangeState, ImageBuilt, stream};
 use slipway_model::job::JobOutcome;
 use slipway_model::plan::{Item, ItemSpec, Plan, Previous};
+use slipway_model::policy::EnvironmentPolicy;
 use slipway_model::{ChangeId, CommitId, ContentKey, ItemId, NewFact, ProjectName};
 use slipway_ports::{Append, Images, RepoError, Repository, Store, StoreError, TreeFile};
 use std::collections::{BTreeMap, BTreeSet};
@@ -71,13 +72,17 @@ impl Plans {
             return Ok(());
         }
         let mut append = Append::to(project, stream).expecting(facts.last().map_or(0, |fact| fact.version));
-        let body = match self.plan(project, info).await {
-            Ok(mut plan) => {
+        let body = match self.planned(project, info).await {
+            Ok((mut plan, policies)) => {
                 // As many as the repository has files, and the commit has them all: they are worked out again when asked for.
                 plan.items.iter_mut().for_each(|item| item.inputs.clear());
-                for policy in &plan.environments {
-                    let value = serde_json::to_value(policy).unwrap_or_default();
-                    append = append.row("environment", policy.name.as_str(), Some(value));
+                for policy in policies {
+                    // What the production branch says stands until it says otherwise.
+                    let name = policy.name.as_str();
+                    if info.production || self.ports.store.row(project, "environment", name).await?.is_none() {
+                        append =
+                            append.row("environment", name, Some(serde_json::to_value(&policy).unwrap_or_default()));
+                    }
                 }
                 if info.production {
                     let order: Vec<&str> = plan.environments.iter().map(|policy| policy.name.as_str()).collect();
@@ -100,10 +105,19 @@ impl Plans {
     /// # Errors
     /// As [`Plans::make`]; a faulty change is an error here.
     pub async fn plan(&self, project: &ProjectName, info: &ChangeInfo) -> Result<Plan, PlanError> {
+        Ok(self.planned(project, info).await?.0)
+    }
+
+    async fn planned(
+        &self,
+        project: &ProjectName,
+        info: &ChangeInfo,
+    ) -> Result<(Plan, Vec<EnvironmentPolicy>), PlanError> {
         let input = self.input(project, info).await?;
-        let draft = draft(&input).map_err(PlanError::Change)?;
+        let mut draft = draft(&input).map_err(PlanError::Change)?;
+        let policies = std::mem::take(&mut draft.policies);
         let known = self.known(project, &draft.plan.items).await?;
-        Ok(decide(draft, &known))
+        Ok((decide(draft, &known), policies))
     }
 
     /// The input files of an item of a change's plan, worked out again from its commit.
@@ -150,7 +164,14 @@ impl Plans {
             None => None,
         };
         let texts = self.texts(project, &info.commit, &files, &config).await?;
-        Ok(input(project.as_str(), config, &info.branch, files, changed, texts, &self.ports.tools, &info.event))
+        let tools = &self.ports.tools;
+        let mut input = input(project.as_str(), config, &info.branch, files, changed, texts, tools, &info.event);
+        if !info.production {
+            let rows = self.ports.store.rows(project, "environment", "").await?;
+            let policies = rows.into_iter().filter_map(|(_, policy)| serde_json::from_value(policy).ok());
+            input.ruling = policies.map(|policy: EnvironmentPolicy| (policy.name.clone(), policy)).collect();
+        }
+        Ok(input)
     }
 
     /// What this commit is compared with: the ref before, else the newest production commit.
@@ -286,5 +307,6 @@ pub fn input(
         texts,
         tools: tools.to_owned(),
         event: event.to_owned(),
+        ruling: BTreeMap::new(),
     }
 }

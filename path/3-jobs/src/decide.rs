@@ -28,7 +28,7 @@ pub fn after(outcome: &JobOutcome, retry: &Retry, attempt: u32) -> Next {
         JobResult::Passed | JobResult::Neutral | JobResult::Cancelled => Next::Done,
         JobResult::Lost if attempt <= LOST_RETRIES => again("its machine"),
         JobResult::Lost if asked && wants(retry, "infrastructure") => again("its machine"),
-        JobResult::Failed if asked => match cause(outcome).filter(|cause| wants(retry, cause)) {
+        JobResult::Failed if asked => match causes(outcome).into_iter().find(|cause| wants(retry, cause)) {
             Some(cause) => again(&cause),
             None => Next::Done,
         },
@@ -40,11 +40,35 @@ fn wants(retry: &Retry, cause: &str) -> bool {
     retry.on.iter().any(|on| on == cause)
 }
 
-fn cause(outcome: &JobOutcome) -> Option<String> {
+/// What tools write, in lower case, when a name was not found or a connection broke. A refused connection is not
+/// among them: it may as well be the program under test that is not there.
+const NETWORK_WORDS: [&str; 16] = [
+    "could not resolve host",
+    "failed to lookup address",
+    "temporary failure in name resolution",
+    "name or service not known",
+    "no such host",
+    "eai_again",
+    "enotfound",
+    "econnreset",
+    "etimedout",
+    "network is unreachable",
+    "no route to host",
+    "connection reset by peer",
+    "connection timed out",
+    "i/o timeout",
+    "tls handshake timeout",
+    "spurious network error",
+];
+
+/// What a failure may have come from; the words of `retry: on`.
+fn causes(outcome: &JobOutcome) -> Vec<String> {
     if outcome.reason.contains("memory limit") {
-        return Some("memory".into());
+        return vec!["memory".into()];
     }
-    outcome.exit_code.map(|code| format!("exit {code}"))
+    let said = |line: &String| NETWORK_WORDS.iter().any(|words| line.to_lowercase().contains(words));
+    let network = outcome.first_error.iter().any(said).then(|| "network".to_owned());
+    network.into_iter().chain(outcome.exit_code.map(|code| format!("exit {code}"))).collect()
 }
 
 /// Whether the result stands for its content from now on (DESIGN §3.2: infrastructure failures never do).
@@ -75,6 +99,17 @@ mod tests {
         assert_ne!(after(&ended(JobResult::Failed, Some(75)), &asks, 1), Next::Done);
         assert_eq!(after(&ended(JobResult::Failed, Some(1)), &asks, 1), Next::Done);
         assert_eq!(after(&ended(JobResult::Failed, Some(75)), &asks, 3), Next::Done, "not more often than it says");
+    }
+
+    #[test]
+    fn a_broken_connection_is_recognised_by_what_the_tool_wrote() {
+        let said = |line: &str| JobOutcome { first_error: vec![line.to_owned()], ..ended(JobResult::Failed, Some(6)) };
+        let asks = retry(1, &["network"]);
+        let lost = said("curl: (6) Could not resolve host: example.org");
+        assert_eq!(after(&lost, &asks, 1), Next::Again { reason: "attempt 1 ended by network".into() });
+        assert_eq!(after(&lost, &retry(1, &["memory"]), 1), Next::Done);
+        assert_eq!(after(&said("error: expected 3, found 4"), &asks, 1), Next::Done);
+        assert_eq!(after(&said("dial tcp 127.0.0.1:5432: connect: connection refused"), &asks, 1), Next::Done);
     }
 
     #[test]

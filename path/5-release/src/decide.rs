@@ -2,10 +2,11 @@
 //!
 //! In: who asks, what the environment asks for, what is known. Out: an answer with reasons. Never: I/O, a clock.
 
-use slipway_model::fact::{Candidate, Gate};
+use crate::needs::Need;
+use slipway_model::fact::{Candidate, Gate, NEEDS};
 use slipway_model::policy::EnvironmentPolicy;
 use slipway_model::rollout::{Phase, Purpose, ReleaseRef};
-use slipway_model::{Actor, At, CommitId, EnvironmentName};
+use slipway_model::{Actor, At, CommitId, EnvironmentName, ServiceName};
 
 /// All that the gates look at.
 #[derive(Debug, Clone)]
@@ -22,6 +23,8 @@ pub struct GateInput {
     pub older: Option<CommitId>,
     /// Predecessors and how this release stands there.
     pub after: Vec<(EnvironmentName, Option<(Phase, String)>)>,
+    /// Services that it needs and that the same change deploys here, and how each stands.
+    pub needs: Vec<(ServiceName, Need)>,
     /// Holds that this commit contains and that nothing released, with their reasons.
     pub held: Vec<(CommitId, String)>,
     /// The service has no behaviour test, and this environment is an end of the promotion order.
@@ -45,7 +48,8 @@ pub struct GateInput {
 pub fn gate(input: &GateInput) -> Gate {
     let rollback = input.candidate.purpose == Purpose::Rollback;
     let mut passed = Vec::new();
-    let gates: [fn(&GateInput) -> Answer; 8] = [rejected, identical, branch, order, promotion, hold, consent, secrets];
+    let gates: [fn(&GateInput) -> Answer; 10] =
+        [rejected, identical, branch, order, promotion, broken_needs, hold, consent, secrets, open_needs];
     // A rollback passes windows, approvals and holds; it only has to make a difference and to be complete.
     let short: [fn(&GateInput) -> Answer; 2] = [identical, secrets];
     let chosen: &[fn(&GateInput) -> Answer] = if rollback { &short } else { &gates };
@@ -130,6 +134,35 @@ fn promotion(input: &GateInput) -> Answer {
 // Ends by itself: nobody has to do anything.
 fn wait(reason: String) -> Answer {
     Answer::Stop(Gate::Wait { reason, who: None, until: None, next: None })
+}
+
+// Who can never go is told so before anybody is asked to agree.
+fn broken_needs(input: &GateInput) -> Answer {
+    let broken = input.needs.iter().find_map(|(service, need)| match need {
+        Need::Broken { number, reason } => Some(format!("{NEEDS} {service}: r{number} did not succeed ({reason})")),
+        Need::Met | Need::Open { .. } => None,
+    });
+    match broken.filter(|_| !input.candidate.by_hand) {
+        Some(reason) => refused(reason, None),
+        None => Answer::Passed(None),
+    }
+}
+
+// A person who deploys one service by hand has chosen the order.
+fn open_needs(input: &GateInput) -> Answer {
+    let open = input.needs.iter().find_map(|(service, need)| match need {
+        Need::Open { number: Some(number) } => Some(format!("{NEEDS} {service}: r{number} goes first")),
+        Need::Open { number: None } => Some(format!("{NEEDS} {service}: its release of this change goes first")),
+        Need::Met | Need::Broken { .. } => None,
+    });
+    match open.filter(|_| !input.candidate.by_hand) {
+        Some(reason) => wait(reason),
+        None if input.needs.is_empty() || input.candidate.by_hand => Answer::Passed(None),
+        None => {
+            let names: Vec<&str> = input.needs.iter().map(|(service, _)| service.as_str()).collect();
+            passed(format!("{} went first", names.join(", ")))
+        }
+    }
 }
 
 fn hold(input: &GateInput) -> Answer {

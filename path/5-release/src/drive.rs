@@ -4,13 +4,14 @@
 //! while the lane's record is older than the journal.
 
 use crate::decide::{GateInput, gate};
+use crate::needs;
 use crate::record::LaneRecord;
 use slipway_model::fact::{Body, Candidate, ChangeInfo, Fact, Gate, ImageBuilt, SUPERSEDED, stream};
 use slipway_model::plan::{Plan, ReleaseDef};
 use slipway_model::policy::EnvironmentPolicy;
-use slipway_model::release::{Bundle, Origin, Release};
+use slipway_model::release::{Bundle, Origin, Places, Release};
 use slipway_model::rollout::Purpose;
-use slipway_model::{ItemId, Lane, NewFact, ProjectName, ReleaseId, ServiceName};
+use slipway_model::{EnvironmentName, ItemId, Lane, NewFact, ProjectName, ReleaseId, ServiceName};
 use slipway_ports::{Append, Clock, Repository, Secrets, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -86,7 +87,8 @@ impl Releases {
             if facts.iter().any(|fact| is_made_by(fact, planned, item)) {
                 return Ok(());
             }
-            let (release, again) = number(&facts, &bundle, &origin);
+            let (mut release, again) = number(&facts, &bundle, &origin);
+            release.places = def.places.clone();
             let value = serde_json::to_value(&release).unwrap_or_default();
             let key = format!("{}/{}", def.service, release.id);
             let body =
@@ -288,7 +290,16 @@ impl Releases {
         let mut after = Vec::new();
         for environment in &policy.after {
             let before = self.record(&Lane { environment: environment.clone(), ..lane.clone() }).await?;
-            after.push((environment.clone(), standing(&before, candidate)));
+            let stands = match standing(&before, candidate) {
+                None => self.same_serves(environment, &before, lane, release.as_ref()).await?,
+                stands => stands,
+            };
+            after.push((environment.clone(), stands));
+        }
+        let mut needs = Vec::new();
+        for service in planned.map(|planned| needs::deployed(&planned.plan, &lane.service)).unwrap_or_default() {
+            let other = self.record(&Lane { service: service.clone(), ..lane.clone() }).await?;
+            needs.push((service, needs::standing(&other, candidate)));
         }
         let (held, released) = self.holds(project, record, candidate, planned).await;
         let names = release
@@ -312,6 +323,7 @@ impl Releases {
             policy,
             current,
             after,
+            needs,
             held,
             approvals: record.approvals.clone(),
             rejected: record.rejected.clone(),
@@ -321,6 +333,23 @@ impl Releases {
             now: self.ports.clock.now(),
         };
         Ok((input, released))
+    }
+
+    /// What differs for later environments only is identical in this one: it never goes there, and needs not to.
+    async fn same_serves(
+        &self,
+        environment: &EnvironmentName,
+        before: &LaneRecord,
+        lane: &Lane,
+        release: Option<&Release>,
+    ) -> Result<Option<(slipway_model::rollout::Phase, String)>, StoreError> {
+        let (Some(current), Some(release)) = (before.current.as_ref().filter(|_| !before.moving), release) else {
+            return Ok(None);
+        };
+        let serving = self.find(&lane.project, &lane.service, &current.id).await?;
+        let same = serving
+            .is_some_and(|serving| serving.bundle.effective(environment) == release.bundle.effective(environment));
+        Ok(same.then(|| (slipway_model::rollout::Phase::Succeeded, String::new())))
     }
 
     async fn policy(&self, lane: &Lane, planned: Option<&Planned>) -> Result<EnvironmentPolicy, StoreError> {
@@ -335,7 +364,7 @@ impl Releases {
             auto: true,
             after: Vec::new(),
             approve: None,
-            retain: 10,
+            retain: None,
         }))
     }
 
@@ -345,14 +374,13 @@ impl Releases {
         policy: &EnvironmentPolicy,
         planned: Option<&Planned>,
     ) -> Result<String, String> {
-        if let Some(planned) = planned
-            && (planned.info.production || !policy.from.is_empty())
-        {
+        let may = |branch: &str| Ok(format!("{branch} may deploy to {}", policy.name));
+        if let Some(planned) = planned {
             // The plan has this environment only when the branch may deploy to it.
-            return Ok(format!("{} may deploy to {}", planned.info.branch, policy.name));
+            return may(&planned.info.branch);
         }
         let project = &candidate.lane.project;
-        for branch in ["main", "master"] {
+        for branch in policy.from.iter().filter(|branch| !branch.contains(['*', '?'])) {
             let Ok(Some(head)) = self.ports.repository.resolve(project, &format!("refs/heads/{branch}")).await else {
                 continue;
             };
@@ -360,7 +388,30 @@ impl Releases {
                 return Ok(format!("{} is part of {branch}", candidate.commit.short()));
             }
         }
-        Err(format!("{} is not part of the production branch", candidate.commit.short()))
+        if let Some(branch) = self.made_for(candidate, policy).await {
+            return may(&branch);
+        }
+        let short = candidate.commit.short();
+        Err(match policy.from.as_slice() {
+            [] => format!("no branch that may deploy to {} was pushed yet", policy.name),
+            from => format!("{short} is not part of {}, from which {} is deployed", from.join(" or "), policy.name),
+        })
+    }
+
+    /// The branch that the release was made on, when its plan had this environment: patterns name no branch to look at.
+    async fn made_for(&self, candidate: &Candidate, policy: &EnvironmentPolicy) -> Option<String> {
+        let lane = &candidate.lane;
+        let release = self.find(&lane.project, &lane.service, &candidate.release).await.ok()??;
+        let facts = self.ports.store.of_change(&lane.project, &release.origin.change).await.ok()?;
+        let planned = facts.iter().any(|fact| match &fact.body {
+            Body::PlanMade { plan } => plan.environments.iter().any(|of| of.name == policy.name),
+            _ => false,
+        });
+        let branch = facts.iter().find_map(|fact| match &fact.body {
+            Body::ChangeReceived(info) => Some(info.branch.clone()),
+            _ => None,
+        });
+        branch.filter(|_| planned)
     }
 
     async fn older(&self, record: &LaneRecord, candidate: &Candidate) -> Option<slipway_model::CommitId> {
@@ -480,6 +531,7 @@ fn number(facts: &[Fact], bundle: &Bundle, origin: &Origin) -> (Release, bool) {
         number: made.len() as u64 + 1,
         bundle: bundle.clone(),
         origin: origin.clone(),
+        places: Places::default(),
     };
     (release, false)
 }

@@ -6,6 +6,8 @@
 pub mod decide;
 pub mod drive;
 pub mod explain;
+pub mod keep;
+pub mod needs;
 pub mod record;
 
 pub use decide::{GateInput, gate};

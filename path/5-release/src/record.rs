@@ -7,6 +7,9 @@ use slipway_model::rollout::{Phase, ReleaseRef};
 use slipway_model::{Actor, At, CommitId, ReleaseId};
 use std::collections::BTreeMap;
 
+/// Nobody waits for a release after which so many others were made.
+const ASKED_KEPT: usize = 256;
+
 /// A hold on a commit in a lane.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
@@ -25,8 +28,8 @@ pub struct LaneRecord {
     pub rollout_version: u64,
     /// The newest candidate that was not settled.
     pub candidate: Option<Candidate>,
-    /// When it asked.
-    pub asked: At,
+    /// Who asked, the oldest first; of each change the newest, and only so many as somebody may still wait for.
+    pub asked: Vec<Candidate>,
     /// The newest answer to it.
     pub gate: Option<Gate>,
     /// The number of that answer.
@@ -63,7 +66,10 @@ impl LaneRecord {
         match &fact.body {
             Body::ReleaseQueued(candidate) => {
                 self.candidate = Some(candidate.clone());
-                self.asked = fact.at;
+                self.asked.retain(|earlier| earlier.change != candidate.change);
+                self.asked.push(candidate.clone());
+                let too_many = self.asked.len().saturating_sub(ASKED_KEPT);
+                self.asked.drain(..too_many);
                 (self.gate, self.rejected) = (None, None);
                 self.approvals.clear();
             }

@@ -3,6 +3,7 @@
 use crate::decide::{GateInput, gate};
 use crate::drive::says_fixed;
 use crate::explain;
+use crate::needs::{Need, standing};
 use crate::record::LaneRecord;
 use slipway_model::fact::{Body, Candidate, Fact, Gate};
 use slipway_model::policy::{Approval, EnvironmentPolicy};
@@ -39,12 +40,13 @@ fn input() -> GateInput {
             auto: true,
             after: Vec::new(),
             approve: None,
-            retain: 10,
+            retain: None,
         },
         current: None,
         branch: Ok("main may deploy to production".into()),
         older: None,
         after: Vec::new(),
+        needs: Vec::new(),
         held: Vec::new(),
         not_ci: false,
         approvals: Vec::new(),
@@ -74,6 +76,13 @@ fn ask(script: &str) -> String {
             "after-never" => input.after.push(("staging".parse().unwrap(), None)),
             "after-bad" => {
                 input.after.push(("staging".parse().unwrap(), Some((Phase::RolledBack, "5xx 9 of 60".into()))));
+            }
+            "needs-open" => input.needs.push(("db".parse().unwrap(), Need::Open { number: Some(2) })),
+            "needs-nothing-yet" => input.needs.push(("db".parse().unwrap(), Need::Open { number: None })),
+            "needs-met" => input.needs.push(("db".parse().unwrap(), Need::Met)),
+            "needs-broken" => {
+                let reason = "rolled-back: 5xx 9 of 60".to_owned();
+                input.needs.push(("db".parse().unwrap(), Need::Broken { number: 2, reason }));
             }
             "held" => input.held.push((commit('b'), "5xx 9 of 60".into())),
             "not-ci" => input.not_ci = true,
@@ -114,6 +123,15 @@ fn the_gates_answer_with_a_reason_and_what_to_do() {
         ("after-running", "waits: r4 is baking in staging"),
         ("after-never", "waits: r4 has not been in staging yet"),
         ("after-bad", "refused: r4 did not succeed in staging (rolled-back: 5xx 9 of 60)"),
+        ("needs-open", "waits: needs db: r2 goes first"),
+        ("needs-nothing-yet", "waits: needs db: its release of this change goes first"),
+        ("needs-met", "main may deploy to production; goes in by itself; db went first"),
+        ("needs-met needs-open", "waits: needs db: r2 goes first"),
+        ("needs-broken", "refused: needs db: r2 did not succeed (rolled-back: 5xx 9 of 60)"),
+        ("needs-broken approve", "refused: needs db: r2 did not succeed (rolled-back: 5xx 9 of 60)"),
+        ("needs-open approve", "waits: approval 1 of 1 by ops, lee -> slipway approve ccccccc"),
+        ("needs-open manual by-hand", "main may deploy to production; asked for by hand"),
+        ("needs-open rollback", "a rollback passes approvals and holds"),
         (
             "held",
             "waits: it contains bbbbbbb, which was taken back here (5xx 9 of 60); revert it, or push with `-o \
@@ -202,4 +220,143 @@ fn who_was_passed_over_by_a_newer_release_does_not_ask_again() {
     assert!(record.asked_before(&candidate(4)));
     assert!(!record.asked_before(&candidate(5)));
     assert!(record.is_waiting());
+}
+
+fn moved(number: u64, phase: Phase) -> Body {
+    moved_by(&candidate(number), phase)
+}
+
+fn moved_by(candidate: &Candidate, phase: Phase) -> Body {
+    let head = slipway_model::rollout::RolloutHead {
+        id: slipway_model::RolloutId::parse("production-api-1").unwrap(),
+        lane: candidate.lane.clone(),
+        from: None,
+        to: ReleaseRef { id: candidate.release.clone(), number: candidate.number },
+        purpose: Purpose::Deploy,
+        commit: candidate.commit.clone(),
+        change: candidate.change.clone(),
+        by: "kim".into(),
+    };
+    Body::RolloutPhase(Box::new(slipway_model::fact::RolloutMoved {
+        head,
+        phase,
+        reason: "why".into(),
+        waits_until: None,
+        steps: Vec::new(),
+        weights: Vec::new(),
+        incident: Default::default(),
+        smoke_only: false,
+        record: serde_json::Value::Null,
+    }))
+}
+
+#[test]
+fn a_needed_service_is_waited_for_until_its_rollout_of_this_change_is_over() {
+    let open = || Gate::Open { passed: Vec::new() };
+    let refused = |reason: &str| Gate::Refused { reason: reason.into(), next: None };
+    let queued = || Body::ReleaseQueued(candidate(4));
+    let of = |bodies: Vec<Body>| standing(&fold(bodies), &candidate(9));
+    let on_its_way = Need::Open { number: Some(4) };
+    let broken = |reason: &str| Need::Broken { number: 4, reason: reason.into() };
+    assert_eq!(of(vec![]), Need::Open { number: None });
+    assert_eq!(of(vec![queued()]), on_its_way);
+    assert_eq!(of(vec![queued(), gated(4, open())]), on_its_way);
+    for (phase, need) in [
+        (Phase::Probing, on_its_way.clone()),
+        (Phase::Baking, on_its_way.clone()),
+        (Phase::Returning, on_its_way.clone()),
+        (Phase::Succeeded, Need::Met),
+        (Phase::RolledBack, broken("rolled-back: why")),
+        (Phase::NeedsHuman, broken("needs-human: why")),
+        (Phase::Dropped, broken("dropped: why")),
+    ] {
+        assert_eq!(of(vec![queued(), gated(4, open()), moved(4, phase)]), need, "{phase:?}");
+    }
+    assert_eq!(of(vec![queued(), gated(4, Gate::Identical { reason: "r3".into() })]), Need::Met);
+    assert_eq!(of(vec![queued(), gated(4, refused("rejected by ops"))]), broken("rejected by ops"));
+}
+
+#[test]
+fn where_a_newer_release_took_the_place_of_the_needed_one_that_one_counts() {
+    let other = || Candidate { change: slipway_model::ChangeId::parse(&"1".repeat(16)).ok(), ..candidate(5) };
+    let superseded = || gated(4, Gate::Refused { reason: "superseded by r5".into(), next: None });
+    let open = || Body::ReleaseGated { candidate: other(), gate: Gate::Open { passed: Vec::new() } };
+    let of = |bodies: Vec<Body>| standing(&fold(bodies), &candidate(9));
+    let begun = || vec![Body::ReleaseQueued(candidate(4)), superseded(), Body::ReleaseQueued(other())];
+    assert_eq!(of(begun()), Need::Open { number: Some(5) });
+    let done = |phase| begun().into_iter().chain([open(), moved_by(&other(), phase)]).collect::<Vec<_>>();
+    assert_eq!(of(done(Phase::Succeeded)), Need::Met);
+    assert_eq!(of(done(Phase::RolledBack)), Need::Broken { number: 5, reason: "rolled-back: why".into() });
+    let back = Candidate { purpose: Purpose::Rollback, by: "lee".into(), ..other() };
+    let returned = vec![Body::ReleaseQueued(candidate(4)), superseded(), Body::ReleaseQueued(back)];
+    assert_eq!(of(returned), Need::Broken { number: 4, reason: "lee went back to r5".into() });
+    // Who was let in before stays what it became, whoever asks after it.
+    let let_in = || gated(4, Gate::Open { passed: Vec::new() });
+    let later =
+        |phase| vec![Body::ReleaseQueued(candidate(4)), let_in(), moved(4, phase), Body::ReleaseQueued(other())];
+    assert_eq!(of(later(Phase::Succeeded)), Need::Met);
+    assert_eq!(of(later(Phase::Baking)), Need::Open { number: Some(4) });
+    // Another change's release says nothing of this one's.
+    assert_eq!(of(vec![Body::ReleaseQueued(other()), open()]), Need::Open { number: None });
+}
+
+fn release_of(number: u64, image: &str) -> slipway_model::release::Release {
+    let bundle = serde_json::json!({
+        "v": 1, "project": "shop", "service": "api", "image": slipway_model::Digest::of(image.as_bytes()),
+        "spec": {
+            "port": 80, "health": { "timeout_ms": 1, "interval_ms": 1 }, "stop": { "signal": 15, "grace_ms": 1 },
+            "drain_ms": 1, "ready_ms": 1, "resources": {}, "environments": {},
+        },
+    });
+    let candidate = candidate(number);
+    slipway_model::release::Release {
+        id: candidate.release,
+        number,
+        bundle: serde_json::from_value(bundle).unwrap(),
+        origin: slipway_model::release::Origin {
+            commit: candidate.commit,
+            change: candidate.change.unwrap(),
+            tag: "t".into(),
+            build: number,
+        },
+        places: Default::default(),
+    }
+}
+
+/// A lane in which these releases succeeded, one after the other.
+fn served(numbers: &[u64]) -> LaneRecord {
+    let open = || Gate::Open { passed: Vec::new() };
+    let steps =
+        |number: u64| [Body::ReleaseQueued(candidate(number)), gated(number, open()), moved(number, Phase::Succeeded)];
+    fold(numbers.iter().flat_map(|number| steps(*number)).collect())
+}
+
+#[test]
+fn the_clean_up_takes_only_what_no_environment_can_want_any_more() {
+    // R143
+    let releases: Vec<_> = (1..=6).map(|number| release_of(number, &format!("image {number}"))).collect();
+    let beyond = |lanes: &[(LaneRecord, Option<u32>)]| {
+        let images = crate::keep::beyond(lanes, &releases);
+        let is_in = |release: &&slipway_model::release::Release| images.contains(&release.bundle.image);
+        releases.iter().filter(is_in).map(|release| release.number).collect::<Vec<_>>()
+    };
+    // r5 serves, two more can be returned to; r6 never served.
+    assert_eq!(beyond(&[(served(&[1, 2, 3, 4, 5]), Some(2))]), [1, 2]);
+    assert_eq!(beyond(&[(served(&[1, 2, 3, 4, 5]), None)]), [0_u64; 0]);
+    // Another environment still serves an old one, and could return to an older one.
+    assert_eq!(beyond(&[(served(&[1, 2, 3, 4, 5]), Some(1)), (served(&[1, 2]), Some(1))]), [3]);
+    assert_eq!(beyond(&[(served(&[1, 2, 3, 4, 5]), Some(1)), (served(&[1, 2]), None)]), [3]);
+    // A person goes back to r1, and then on: it is one of the newest again.
+    assert_eq!(beyond(&[(served(&[1, 2, 3, 4, 1, 5]), Some(2))]), [2, 3]);
+    let mut asked = served(&[1, 2, 3, 4, 5]);
+    asked.candidate = Some(candidate(1));
+    assert_eq!(beyond(&[(asked, Some(1))]), [2, 3]);
+}
+
+#[test]
+fn an_image_that_a_kept_release_shares_stays() {
+    // R143
+    let releases = [release_of(1, "same"), release_of(2, "other"), release_of(3, "same")];
+    let images = crate::keep::beyond(&[(served(&[1, 2, 3]), Some(1))], &releases);
+    assert!(images.is_empty(), "{images:?}");
 }

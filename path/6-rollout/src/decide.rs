@@ -224,6 +224,8 @@ pub struct Count {
     pub alive: u32,
     /// Most restarts of one instance.
     pub restarts: u32,
+    /// One of them will not become ready by waiting longer.
+    pub stuck: bool,
 }
 
 /// Counts the instances of a release.
@@ -241,16 +243,17 @@ pub fn count(lane: &LaneSeen, release: &slipway_model::ReleaseId) -> Count {
         seen.serving += serving;
         seen.alive += alive;
         seen.restarts = seen.restarts.max(instance.restarts);
+        seen.stuck |= instance.stuck;
     }
     seen
 }
 
-/// The first reason that an instance of the release gives for not being ready.
+/// The first reason that an instance of the release gives for not being ready; one that is stuck is heard before.
 #[must_use]
 pub fn first_reason(lane: &LaneSeen, release: &slipway_model::ReleaseId) -> Option<String> {
     lane.instances
         .iter()
         .filter(|instance| &instance.release == release && !instance.reason.is_empty())
+        .min_by_key(|instance| !instance.stuck)
         .map(|instance| instance.reason.clone())
-        .next()
 }

@@ -389,14 +389,17 @@ impl Rollouts {
             weights: wish::weights(state),
             hosts: (self.ports.hosts)(lane),
             port: 0,
-            notice: crate::explain::waits_for(state),
+            notice: crate::explain::notice(state),
         })
     }
 
     async fn prepare(&self, lane: &Lane, state: &State) -> Result<Result<(), String>, DriveError> {
         let to = self.release(lane, &state.head.to.id).await?;
         if !self.ports.images.exists(&to.bundle.image).await {
-            return Ok(Err(format!("image `{}` is not in the registry any more", to.bundle.image)));
+            let (number, image) = (to.number, &to.bundle.image);
+            return Ok(Err(format!(
+                "image `{image}` of r{number} is not in the registry any more; a push of the same content builds it again"
+            )));
         }
         Ok(Ok(()))
     }

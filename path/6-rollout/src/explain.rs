@@ -3,28 +3,26 @@
 use crate::record::State;
 use slipway_model::rollout::Phase;
 
-/// What a rollout waits for, in one sentence.
+/// What everybody who comes may read while nothing is ready. Never a reason: it may quote what an instance wrote.
 #[must_use]
-pub fn waits_for(state: &State) -> String {
+pub fn notice(state: &State) -> String {
     let release = format!("r{}", state.head.to.number);
-    let lane = format!("{} {}", state.head.lane.environment, state.head.lane.service);
     match state.phase {
-        Phase::Queued => format!("{lane} {release} waits for its turn"),
-        Phase::Gated | Phase::Prepared | Phase::Expanded => {
-            format!("{lane} {release} is being prepared")
+        Phase::Queued | Phase::Gated | Phase::Prepared | Phase::Expanded => format!("{release} is being prepared"),
+        Phase::Provisioning | Phase::Probing => format!("{release} is being started"),
+        Phase::Stepping | Phase::Promoting => format!("{release} is taking over"),
+        Phase::Baking | Phase::Contracting | Phase::Succeeded => {
+            format!("{release} was serving and its instances are not ready any more")
         }
-        Phase::Provisioning => format!("{lane} {release} is being started"),
-        Phase::Probing => format!("{lane} {release}: {}", state.reason),
-        Phase::Stepping => format!("{lane} {release} is being judged: {}", state.reason),
-        Phase::Promoting => format!("{lane} {release} takes all traffic"),
-        Phase::Baking => format!("{lane} {release} is live and watched"),
-        Phase::Contracting => format!("{lane} {release} finishes"),
-        Phase::Returning => format!("{lane} {release}: traffic goes back"),
-        Phase::Capturing => format!("{lane} {release}: evidence is being kept"),
-        Phase::Restoring => format!("{lane} {release}: the old release gets its capacity back"),
-        Phase::Succeeded => format!("{lane} {release} serves"),
-        Phase::RolledBack => format!("{lane} {release} was taken back: {}", state.reason),
-        Phase::NeedsHuman => format!("{lane} {release} needs a person: {}", state.reason),
-        Phase::Dropped => format!("{lane} {release} was not started: {}", state.reason),
+        Phase::Returning | Phase::Capturing | Phase::Restoring => match &state.head.from {
+            Some(from) => format!("{release} was not good and r{} is being brought back", from.number),
+            None => format!("{release} was not good and there is no earlier release to go back to"),
+        },
+        Phase::RolledBack => match &state.head.from {
+            Some(from) => format!("r{} was serving and its instances are not ready any more", from.number),
+            None => format!("{release} was taken back"),
+        },
+        Phase::NeedsHuman => format!("{release} could not be brought into service; a person has to look at it"),
+        Phase::Dropped => format!("{release} was not started"),
     }
 }

@@ -108,7 +108,7 @@ pub fn probing(mut state: State, event: &Event, now: Now) -> Step {
                 return Step { state, intents: vec![Intent::Smoke] };
             }
             let why = first_reason(lane, &state.head.to.id);
-            if seen.restarts >= RESTARTS_MAX || is_late(&state, now) {
+            if seen.restarts >= RESTARTS_MAX || seen.stuck || is_late(&state, now) {
                 let why =
                     why.unwrap_or_else(|| format!("{} of {} became ready in time", seen.serving, state.new_serving));
                 return give_up(state, why, None, now);

@@ -44,6 +44,7 @@ fn seen(state: &State, new: &[InstanceState], restarts: u32) -> LaneSeen {
         restarts,
         ready_ms: None,
         reason: if state == InstanceState::Ready { String::new() } else { "nothing listens on PORT 3000".into() },
+        stuck: false,
         exit: None,
     };
     let mut instances: Vec<InstanceSeen> =
@@ -70,6 +71,16 @@ fn event(state: &State, word: &str) -> Event {
         "there" => Event::Prepared(Ok(())),
         "missing" => Event::Prepared(Err("image is gone".into())),
         "starting" => look(&all(InstanceState::Starting), 0),
+        "stuck" => match look(&all(InstanceState::Starting), 0) {
+            Event::Seen { mut lane, wish_epoch, proof } => {
+                lane.instances
+                    .iter_mut()
+                    .filter(|one| one.state == InstanceState::Starting)
+                    .for_each(|one| one.stuck = true);
+                Event::Seen { lane, wish_epoch, proof }
+            }
+            other => other,
+        },
         "exits" => look(&all(InstanceState::BackingOff), 2),
         "ready" => look(&all(InstanceState::Ready), 0),
         "strange" => match look(&all(InstanceState::Ready), 0) {
@@ -202,6 +213,15 @@ fn who_ends_at_once_again_and_again_is_not_waited_for() {
 }
 
 #[test]
+fn who_listens_elsewhere_and_is_done_is_not_waited_for_until_the_deadline() {
+    // R248
+    let (lines, state) = play(state(2, 2, 1, 0), &format!("{BEGIN} starting starting stuck"));
+    assert!(lines.iter().all(|line| line.contains("0:1")), "{lines:#?}");
+    assert_eq!((state.phase, state.old_serving), (Phase::Returning, 2));
+    assert_eq!(state.failure.as_deref(), Some("nothing listens on PORT 3000"));
+}
+
+#[test]
 fn a_failing_verdict_returns_traffic_then_keeps_evidence_then_restores_capacity() {
     // R247 R318 R323
     let state = check(
@@ -232,6 +252,21 @@ fn a_verdict_that_fails_while_the_next_step_starts_takes_it_back_too() {
     for script in [format!("{begun} fail"), format!("{begun} ready fail")] {
         let (_, state) = play(state(2, 2, 1, 0), &script);
         assert_eq!((state.phase, state.weights), (Phase::Returning, (0, 1)), "{script}");
+    }
+}
+
+#[test]
+fn what_everybody_may_read_never_quotes_an_instance() {
+    let begun = format!("{BEGIN} starting starting stuck");
+    let words: Vec<&str> = begun.split_whitespace().collect();
+    for (old, last) in [(1, "r1 is being brought back"), (0, "there is no earlier release to go back to")] {
+        let mut notices = Vec::new();
+        for count in 0..=words.len() {
+            let (_, state) = play(state(1, old, 1, 0), &words[..count].join(" "));
+            notices.push(crate::explain::notice(&state));
+        }
+        assert!(notices.iter().all(|notice| !notice.contains("listens")), "{notices:#?}");
+        assert!(notices.last().unwrap().contains(last), "{notices:#?}");
     }
 }
 

@@ -45,6 +45,7 @@ pub fn slot(release: &Release, lane: &Lane, secrets: BTreeMap<String, Secret>, s
             ready_ms: spec.ready_ms,
             resources: spec.resources,
         },
+        places: release.places.clone(),
     }
 }
 

@@ -2,13 +2,18 @@
 //!
 //! In: facts. Out: a [`ChangeView`]. Never: state that is not in the view.
 
-use slipway_model::fact::{Body, ChangeInfo, ChangeState, Fact, Gate};
+use slipway_model::fact::{Body, Candidate, ChangeInfo, ChangeState, Fact, Gate};
 use slipway_model::job::JobOutcome;
 use slipway_model::plan::{Decision, Item, ItemSpec, Plan};
 use slipway_model::release::{Origin, Release};
-use slipway_model::view::{ChangeView, JobView, PlanItemView, PlanView, ReleaseView, RolloutView, Waiting};
+use slipway_model::view::{ChangeView, GateView, JobView, PlanItemView, PlanView, ReleaseView, RolloutView, Waiting};
 use slipway_model::{At, ItemId, Lane, RunId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A job that is to run.
+const QUEUED: &str = "queued";
+/// A job that does not run because of what it needs.
+const BLOCKED: &str = "blocked";
 
 /// A fresh view of a change.
 #[must_use]
@@ -28,6 +33,7 @@ pub fn received(info: &ChangeInfo, at: At) -> ChangeView {
         jobs: Vec::new(),
         images: Vec::new(),
         releases: Vec::new(),
+        gates: Vec::new(),
         rollouts: Vec::new(),
         timings: BTreeMap::new(),
     }
@@ -49,6 +55,9 @@ pub fn apply(view: &mut ChangeView, fact: &Fact) {
         Body::ReleaseGated { candidate, gate } => {
             let what = format!("{} {} r{}", candidate.lane.environment, candidate.lane.service, candidate.number);
             gated(view, &what, gate, fact.at);
+            let seen = gate_view(candidate, gate, fact.at);
+            view.gates.retain(|known| (&known.environment, &known.service) != (&seen.environment, &seen.service));
+            view.gates.push(seen);
         }
         Body::RolloutPhase(moved) => {
             rollout(view, fact, moved);
@@ -67,6 +76,10 @@ pub fn apply(view: &mut ChangeView, fact: &Fact) {
         Body::CommandGiven(command) if command.verb == "retry" => {
             view.state = ChangeState::Running;
             view.reason.clear();
+            for job in view.jobs.iter_mut().filter(|job| job.result == BLOCKED) {
+                job.result = QUEUED.into();
+                job.reason.clear();
+            }
         }
         Body::ChangeReceived(_)
         | Body::ReleaseQueued(_)
@@ -113,6 +126,29 @@ fn ended(view: &mut ChangeView, state: ChangeState, reason: &str, at: At) {
     view.reason = reason.to_owned();
     view.waiting = None;
     view.timings.insert("to_end".into(), at.since_ms(view.received));
+    stopped_jobs(view, state);
+}
+
+/// Jobs that will not run any more because the change has ended say so, and what they needed.
+fn stopped_jobs(view: &mut ChangeView, state: ChangeState) {
+    let passed: BTreeSet<ItemId> = view.jobs.iter().filter(|job| satisfies(&job.result)).map(item_of).collect();
+    for job in view.jobs.iter_mut().filter(|job| job.result == QUEUED) {
+        let id = item_of(job);
+        let item = view.plan.items.iter().find(|item| item.id == id);
+        let is_job = |need: &&ItemId| need.0.starts_with("job:");
+        let missing = item.and_then(|item| item.needs.iter().filter(is_job).find(|need| !passed.contains(*need)));
+        job.result = if state == ChangeState::Cancelled { "cancelled" } else { BLOCKED }.into();
+        job.reason =
+            missing.map_or_else(|| "the change ended before".into(), |need| format!("{} did not pass", name_of(need)));
+    }
+}
+
+fn item_of(job: &JobView) -> ItemId {
+    ItemId(format!("job:{}", job.name))
+}
+
+fn satisfies(result: &str) -> bool {
+    matches!(result, "passed" | "neutral" | "reused" | "not-affected")
 }
 
 fn planned(view: &mut ChangeView, plan: &Plan, at: At) {
@@ -144,7 +180,7 @@ pub fn plan_view(plan: &Plan) -> PlanView {
 fn planned_job(item: &Item, _at: At) -> Option<JobView> {
     let ItemSpec::Job(job) = &item.spec else { return None };
     let result = match item.decision {
-        Decision::Run => "queued",
+        Decision::Run => QUEUED,
         Decision::Reused | Decision::NotAffected | Decision::FailedBefore => item.decision.word(),
     };
     let mut view = JobView {
@@ -207,6 +243,26 @@ fn gated(view: &mut ChangeView, what: &str, gate: &Gate, at: At) {
         }
         Gate::Refused { reason, .. } => view.reason = format!("{what}: {reason}"),
         Gate::Open { .. } | Gate::Identical { .. } | Gate::Wait { .. } => view.waiting = None,
+    }
+}
+
+/// How a release stands before an environment, for people (R167).
+#[must_use]
+pub fn gate_view(candidate: &Candidate, gate: &Gate, at: At) -> GateView {
+    let (state, reasons, next) = match gate {
+        Gate::Open { passed } => ("passed", passed.clone(), None),
+        Gate::Identical { reason } => ("passed", vec![reason.clone()], None),
+        Gate::Wait { reason, next, .. } => ("open", vec![reason.clone()], next.clone()),
+        Gate::Refused { reason, next } => ("failed", vec![reason.clone()], next.clone()),
+    };
+    GateView {
+        environment: candidate.lane.environment.clone(),
+        service: candidate.lane.service.clone(),
+        release: format!("r{}", candidate.number),
+        state: state.into(),
+        reasons,
+        next,
+        at,
     }
 }
 

@@ -4,7 +4,7 @@
 
 use crate::change::rollout_view;
 use slipway_model::fact::{Body, Candidate, Fact, Gate, RolloutMoved};
-use slipway_model::instance::{InstanceState, LaneSeen};
+use slipway_model::instance::{InstanceSeen, InstanceState, LaneSeen};
 use slipway_model::release::Release;
 use slipway_model::rollout::Phase;
 use slipway_model::traffic::{LaneTraffic, percentile};
@@ -14,6 +14,8 @@ use std::collections::BTreeMap;
 
 /// Rollouts remembered per lane for the history.
 const HISTORY: usize = 500;
+/// Ends of instances remembered per lane.
+const ENDED: usize = 10;
 
 /// What is known of a lane.
 #[derive(Debug, Clone)]
@@ -32,6 +34,8 @@ pub struct LaneState {
     pub seen: Option<LaneSeen>,
     /// What the proxy counted.
     pub traffic: Option<LaneTraffic>,
+    /// Instances that ended by themselves or had to be killed, oldest first.
+    pub ended: Vec<(At, InstanceSeen)>,
     /// Rollouts, oldest first.
     pub history: Vec<HistoryLine>,
 }
@@ -48,6 +52,7 @@ impl LaneState {
             held: Vec::new(),
             seen: None,
             traffic: None,
+            ended: Vec::new(),
             history: Vec::new(),
         }
     }
@@ -71,8 +76,28 @@ impl LaneState {
             }
             Body::HoldReleased { commit, .. } => self.held.retain(|held| held != commit),
             Body::RolloutPhase(moved) => self.moved(moved, fact),
+            Body::InstanceState { instance, .. } => {
+                self.ended.push((fact.at, (**instance).clone()));
+                if self.ended.len() > ENDED {
+                    self.ended.remove(0);
+                }
+            }
             _ => {}
         }
+    }
+
+    /// Instances that ended by themselves or had to be killed, for people: when, which, how.
+    #[must_use]
+    pub fn endings(&self) -> Vec<String> {
+        let line = |(at, instance): &(At, InstanceSeen)| {
+            let said = if instance.reason.is_empty() {
+                instance.exit.as_ref().map_or_else(String::new, |exit| format!("exited with code {}", exit.code))
+            } else {
+                instance.reason.clone()
+            };
+            format!("{at} {} of {}: {said}", instance.id, instance.release)
+        };
+        self.ended.iter().map(line).collect()
     }
 
     fn moved(&mut self, moved: &RolloutMoved, fact: &Fact) {
@@ -126,6 +151,7 @@ impl LaneState {
             instances: self.instances(),
             traffic: self.shares(),
             held: self.held.clone(),
+            rollout: self.rollout().filter(|rollout| rollout.ended.is_none()),
         }
     }
 

@@ -6,9 +6,10 @@
 use crate::change::name_of;
 use slipway_model::fact::{Body, ChangeInfo, ChangeState, Fact, Gate, RolloutMoved};
 use slipway_model::plan::{Decision, Plan};
+use slipway_model::release::Release;
 use slipway_model::rollout::Phase;
 use slipway_model::time::words;
-use slipway_model::{At, ItemId, Lane};
+use slipway_model::{At, EnvironmentName, ItemId, Lane};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Lines of one fact, and whether that was the last of them.
@@ -23,6 +24,11 @@ pub struct Said {
 /// How a lane stands for the pusher.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum LaneEnd {
+    /// It asks; there is no answer yet.
+    Asked,
+    /// It follows another environment: nobody and no clock is waited for.
+    Behind,
+    /// It was let in, and is under way.
     Open,
     Live,
     Waits,
@@ -36,6 +42,7 @@ pub struct Follow {
     info: Option<ChangeInfo>,
     running: BTreeMap<String, At>,
     lanes: BTreeMap<Lane, LaneEnd>,
+    environments: Vec<EnvironmentName>,
     releases_due: BTreeSet<ItemId>,
     steps_said: BTreeMap<Lane, usize>,
     planned: bool,
@@ -51,6 +58,7 @@ impl Follow {
             info: None,
             running: BTreeMap::new(),
             lanes: BTreeMap::new(),
+            environments: Vec::new(),
             releases_due: BTreeSet::new(),
             steps_said: BTreeMap::new(),
             planned: false,
@@ -101,12 +109,13 @@ impl Follow {
                 lines.extend(texts.map(Follow::more));
                 lines
             }
-            Body::ReleaseMade { item, .. } => {
+            Body::ReleaseMade { item, release, .. } => {
                 self.releases_due.remove(item);
+                self.asks(release);
                 Vec::new()
             }
             Body::ReleaseQueued(candidate) => {
-                self.lanes.insert(candidate.lane.clone(), LaneEnd::Open);
+                self.lanes.insert(candidate.lane.clone(), LaneEnd::Asked);
                 Vec::new()
             }
             Body::ReleaseGated { candidate, gate } => self.gated(fact.at, &candidate.lane, candidate.number, gate, url),
@@ -118,8 +127,12 @@ impl Follow {
             | Body::InstanceState { .. }
             | Body::HoldSet { .. }
             | Body::HoldReleased { .. }
-            | Body::CommandGiven(_)
             | Body::NoticeSent { .. } => Vec::new(),
+            Body::CommandGiven(command) => {
+                // What failed runs once more: its end is still to come.
+                self.ended = self.ended.filter(|_| command.verb != "retry");
+                Vec::new()
+            }
         };
         Said { lines, over: self.over() }
     }
@@ -127,6 +140,7 @@ impl Follow {
     fn planned(&mut self, plan: &Plan) -> Vec<String> {
         self.planned = true;
         let Some(info) = &self.info else { return Vec::new() };
+        self.environments = plan.environments.iter().map(|policy| policy.name.clone()).collect();
         self.releases_due = plan
             .items
             .iter()
@@ -148,6 +162,19 @@ impl Follow {
             lines.push(Follow::more(&format!("{} saved by results of the same content", words(plan.saved_ms))));
         }
         lines
+    }
+
+    // It is queued for each environment in a moment: until then nobody may think that all is decided.
+    fn asks(&mut self, release: &Release) {
+        let bundle = &release.bundle;
+        for environment in self.environments.iter().filter(|name| bundle.environment(name).is_some()) {
+            let lane = Lane {
+                project: bundle.project.clone(),
+                environment: environment.clone(),
+                service: bundle.service.clone(),
+            };
+            self.lanes.entry(lane).or_insert(LaneEnd::Asked);
+        }
     }
 
     fn job_ended(&mut self, at: At, item: &ItemId, outcome: &slipway_model::job::JobOutcome) -> Vec<String> {
@@ -187,7 +214,10 @@ impl Follow {
                 self.lanes.insert(lane.clone(), LaneEnd::Open);
                 Vec::new()
             }
-            Gate::Wait { who: None, until: None, .. } => Vec::new(),
+            Gate::Wait { who: None, until: None, .. } => {
+                self.lanes.insert(lane.clone(), LaneEnd::Behind);
+                Vec::new()
+            }
             Gate::Wait { reason, next, .. } => {
                 self.lanes.insert(lane.clone(), LaneEnd::Waits);
                 let mut lines = vec![self.line(at, &format!("WAITING {title}: {reason}"))];
@@ -330,14 +360,11 @@ impl Follow {
                 ChangeState::Queued | ChangeState::Running | ChangeState::Waiting => None,
             };
         }
-        let ends: Vec<LaneEnd> = self.lanes.values().copied().collect();
+        let has = |end: LaneEnd| self.lanes.values().any(|lane| *lane == end);
         let settled = self.planned && self.releases_due.is_empty() && self.running.is_empty();
-        if !settled || ends.is_empty() || !ends.contains(&LaneEnd::Waits) {
-            return None;
-        }
-        // A lane behind another environment (no person, no clock) is open too, but only follows what waits.
-        let open = ends.contains(&LaneEnd::Open) && self.running.keys().any(|name| name.starts_with("rollout"));
-        (!open).then_some(4)
+        // A lane behind another environment only follows what waits.
+        let decided = !has(LaneEnd::Asked) && !has(LaneEnd::Open);
+        (settled && decided && has(LaneEnd::Waits)).then_some(4)
     }
 
     /// What runs and for how long: said after ten silent seconds.

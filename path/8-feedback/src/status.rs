@@ -50,6 +50,16 @@ fn lane_lines(lane: &LaneView, now: At) -> Vec<String> {
         lane.instances.len(),
         lane.url
     )];
+    if let Some(rollout) = &lane.rollout {
+        let from = rollout.from.as_deref().unwrap_or("nothing");
+        lines.push(format!(
+            "      {from} -> {} by {}, for {}: {}",
+            rollout.to,
+            rollout.by,
+            words(now.since_ms(rollout.started)),
+            rollout.reason
+        ));
+    }
     if lane.traffic.len() > 1 {
         for share in &lane.traffic {
             lines.push(format!(

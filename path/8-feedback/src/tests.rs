@@ -197,6 +197,58 @@ fn a_wait_for_a_person_ends_the_push_with_the_command_that_answers() {
 }
 
 #[test]
+fn a_push_does_not_end_while_another_environment_has_not_answered() {
+    let wait = Gate::Wait { reason: "approval".into(), who: Some("ops".into()), until: None, next: Some("x".into()) };
+    let other = Lane { service: "web".parse().unwrap(), ..lane() };
+    let asks = |journal: &mut Journal, kind: &str, gate: Option<Gate>| {
+        let candidate = json!({ "lane": other, "release": "cccccccc", "number": 7, "commit": commit(),
+            "change": "0123456789abcdef", "purpose": "deploy", "by": "kim", "by_hand": false });
+        let data = gate.map_or(candidate.clone(), |gate| json!({ "candidate": candidate, "gate": gate }));
+        journal.add(17_000, json!({ "kind": kind, "data": data }));
+    };
+    let mut journal = Journal::new();
+    journal.released().gate(16_000, &wait);
+    assert_eq!(journal.said().1, Some(4));
+    asks(&mut journal, "release.queued", None);
+    assert_eq!(journal.said().1, None, "web asks and has no answer yet");
+    asks(&mut journal, "release.gated", Some(Gate::Open { passed: Vec::new() }));
+    assert_eq!(journal.said().1, None, "web was let in and is under way");
+    let behind = Gate::Wait { reason: "r7 has not been in staging yet".into(), who: None, until: None, next: None };
+    asks(&mut journal, "release.gated", Some(behind));
+    assert_eq!(journal.said().1, Some(4), "web follows what waits");
+}
+
+#[test]
+fn what_is_tried_again_is_followed_to_its_new_end() {
+    let mut journal = Journal::new();
+    let end = |state: &str| json!({ "kind": "change.ended", "data": { "state": state, "reason": "x" } });
+    journal.add(1_000, end("failed"));
+    assert_eq!(journal.said().1, Some(1));
+    journal.add(2_000, json!({ "kind": "command.given", "data": { "verb": "retry", "what": "1f3c9ab" } }));
+    assert_eq!(journal.said().1, None);
+    journal.add(3_000, end("passed"));
+    assert_eq!(journal.said().1, Some(0));
+}
+
+// R167
+#[test]
+fn a_change_shows_each_gate_of_its_releases_as_passed_open_or_failed() {
+    let mut journal = Journal::new();
+    let shown = |journal: &Journal| {
+        let id = ChangeId::parse("0123456789abcdef").unwrap();
+        let lines = why::change(journal.projection().change(&"guestbook".parse().unwrap(), &id).unwrap());
+        lines.into_iter().filter(|line| line.starts_with("gate ")).collect::<Vec<_>>()
+    };
+    let wait = Gate::Wait { reason: "approval".into(), who: Some("ops".into()), until: None, next: Some("do".into()) };
+    journal.released().gate(16_000, &wait);
+    assert_eq!(shown(&journal), ["gate production api r41: open: approval    next: do"]);
+    journal.gate(17_000, &Gate::Open { passed: vec!["main may deploy".into(), "approved by kim".into()] });
+    assert_eq!(shown(&journal), ["gate production api r41: passed: main may deploy; approved by kim"]);
+    journal.gate(18_000, &Gate::Refused { reason: "it is older".into(), next: None });
+    assert_eq!(shown(&journal), ["gate production api r41: failed: it is older"]);
+}
+
+#[test]
 fn a_release_that_is_taken_back_says_why_who_serves_and_how_to_go_on() {
     // R318
     let mut journal = Journal::new();

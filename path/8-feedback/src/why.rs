@@ -4,7 +4,7 @@
 
 use slipway_model::plan::{Decision, Item};
 use slipway_model::time::words;
-use slipway_model::view::{ChangeView, JobView, RolloutView};
+use slipway_model::view::{ChangeView, GateView, JobView, RolloutView};
 use std::collections::BTreeMap;
 
 /// Why a change stands as it does.
@@ -23,10 +23,19 @@ pub fn change(view: &ChangeView) -> Vec<String> {
     {
         lines.extend(self::job(job));
     }
+    lines.extend(view.gates.iter().map(gate));
     for rollout in &view.rollouts {
         lines.extend(self::rollout(rollout));
     }
     lines
+}
+
+/// How a release stands before an environment, in one line.
+#[must_use]
+pub fn gate(gate: &GateView) -> String {
+    let next = gate.next.as_ref().map(|next| format!("    next: {next}")).unwrap_or_default();
+    let reasons = gate.reasons.join("; ");
+    format!("gate {} {} {}: {}: {reasons}{next}", gate.environment, gate.service, gate.release, gate.state)
 }
 
 /// Why a job ended as it did: stage, step, command, exit code and the first error lines (R066).

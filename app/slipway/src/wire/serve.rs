@@ -17,7 +17,7 @@ use slipway_model::{Lane, hex};
 use slipway_node::NodeClient;
 use slipway_ports::{Clock, Store};
 use slipway_registry::{Action, Challenge, FileIndex, Registry, Repository};
-use slipway_server::{Auth, Parts, SealedSecrets, Server};
+use slipway_server::{Auth, CleanUp, Parts, SealedSecrets, Server, Swept};
 use slipway_store::Journal;
 use slipway_vault::Vault;
 use slipway_worker::{LinkLine, WorkerClient};
@@ -75,6 +75,7 @@ pub async fn serve(options: ServeOptions, leave: impl Future<Output = ()>) -> Do
         secrets,
         logs: Arc::new(LocalLogs { worker: engines.worker.clone(), node: engines.node.clone() }),
         registry: slipway_registry::router(engines.registry.clone()),
+        clean_up: asked(&road, &engines),
         url,
         address: format!("http://{address}"),
         hosts: vec![options.domain.clone(), options.http.ip().to_string()],
@@ -268,18 +269,12 @@ async fn connect(mut links: Links, node: NodeClient, line: LinkLine) {
     }
 }
 
-/// Removes what nothing refers to: releases within the rollback targets, artifacts of remembered results and every
-/// tagged image are pinned (R143).
 async fn clean_up(road: Road, registry: Registry, git: Git) {
     loop {
         tokio::time::sleep(CLEAN_UP).await;
-        let pins = pinned(&road, &git).await;
-        let Ok(pins) = pins else { continue };
-        let registry = registry.clone();
-        let task =
-            tokio::task::spawn_blocking(move || registry.clean_up(|| Ok(pins), YOUNG, std::time::SystemTime::now()));
-        if let Ok(Err(error)) = task.await {
-            eprintln!("{} clean-up: {}", now(), chain(&error));
+        if let Err(error) = sweep(&road, &registry, &git).await {
+            eprintln!("{} clean-up: {error}", now());
+            continue;
         }
         for name in git.projects().unwrap_or_default() {
             if let Err(error) = git.maintain(&name).await {
@@ -287,6 +282,46 @@ async fn clean_up(road: Road, registry: Registry, git: Git) {
             }
         }
     }
+}
+
+/// The clean-up, when a person asks for it.
+fn asked(road: &Road, engines: &Engines) -> CleanUp {
+    let (road, registry, git) = (road.clone(), engines.registry.clone(), engines.git.clone());
+    Arc::new(move || {
+        let (road, registry, git) = (road.clone(), registry.clone(), git.clone());
+        Box::pin(async move { sweep(&road, &registry, &git).await })
+    })
+}
+
+/// Removes what nothing refers to: every tagged image, and so what runs and what can be returned to, and artifacts of
+/// remembered results are pinned (R143).
+async fn sweep(road: &Road, registry: &Registry, git: &Git) -> Result<Swept, String> {
+    retire(road, registry, git).await?;
+    let pins = pinned(road, git).await?;
+    let registry = registry.clone();
+    let task = tokio::task::spawn_blocking(move || registry.clean_up(|| Ok(pins), YOUNG, std::time::SystemTime::now()));
+    let collected = task.await.map_err(|error| chain(&error))?.map_err(|error| chain(&error))?;
+    Ok(Swept {
+        kept: collected.kept,
+        spared: collected.spared,
+        removed: collected.removed.len() as u64,
+        removed_bytes: collected.removed_bytes,
+    })
+}
+
+/// Takes images out of the registry that are beyond what their environments retain; then nothing pins their layers.
+async fn retire(road: &Road, registry: &Registry, git: &Git) -> Result<(), String> {
+    for name in git.projects().map_err(|error| chain(&error))? {
+        let Ok(project) = slipway_model::ProjectName::parse(name.as_str()) else { continue };
+        for (service, image) in road.retire(&project).await? {
+            let Ok(repository) = format!("{project}/{service}").parse::<Repository>() else { continue };
+            let Ok(digest) = image.to_string().parse::<slipway_blobs::Digest>() else { continue };
+            let registry = registry.clone();
+            let forgotten = tokio::task::spawn_blocking(move || registry.forget(&repository, &digest)).await;
+            forgotten.map_err(|error| chain(&error))?.map_err(|error| chain(&error))?;
+        }
+    }
+    Ok(())
 }
 
 async fn pinned(road: &Road, git: &Git) -> Result<std::collections::HashSet<slipway_blobs::Digest>, String> {

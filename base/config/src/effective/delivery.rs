@@ -1,6 +1,7 @@
 //! Environments as they hold: gates, strategy, verification.
 
 use serde::{Deserialize, Serialize};
+use slipway_model::policy as rolling;
 
 use super::{Effective, Facts, Origin, given, given_or_none, production_branch};
 use crate::model::{Approve, Config, Deploy, Environment, Millis, Percent, Quantity, Rolling, Smoke, Strategy, Verify};
@@ -25,8 +26,8 @@ pub struct EnvironmentPolicy {
     pub verify: VerifyPolicy,
     /// How many instances of each service, if the environment says so.
     pub replicas: Effective<Option<u32>>,
-    /// How many releases stay as rollback targets.
-    pub retain: Effective<u32>,
+    /// How many releases stay as rollback targets; nothing: all of them.
+    pub retain: Effective<Option<u32>>,
 }
 
 impl EnvironmentPolicy {
@@ -104,24 +105,20 @@ pub fn environment_policy(config: &Config, facts: &Facts, name: &str) -> Option<
     policies.into_iter().find(|one| one.name.value == name)
 }
 
-/// How many instances a rolling update may add and miss. As in Kubernetes,
-/// surge is rounded up and unavailable down, and never are both nothing.
-pub fn rolling_counts(surge: Quantity, unavailable: Quantity, replicas: u32) -> (u32, u32) {
-    let part = |percent: u32| u64::from(percent) * u64::from(replicas);
-    let small = |count: u64| u32::try_from(count).unwrap_or(u32::MAX);
-    let surge = match surge {
-        Quantity::Count(count) => count,
-        Quantity::Percent(percent) => small(part(percent).div_ceil(100)),
-    };
-    let unavailable = match unavailable {
-        Quantity::Count(count) => count,
-        Quantity::Percent(percent) => small(part(percent) / 100),
-    };
-    let unavailable = unavailable.min(replicas);
-    if surge == 0 && unavailable == 0 {
-        return (0, 1);
+impl RollingPolicy {
+    /// The numbers as the rollout counts with them; it alone rounds them.
+    pub fn rolling(&self) -> rolling::Rolling {
+        rolling::Rolling { max_surge: self.max_surge.value.into(), max_unavailable: self.max_unavailable.value.into() }
     }
-    (surge, unavailable)
+}
+
+impl From<Quantity> for rolling::Amount {
+    fn from(quantity: Quantity) -> rolling::Amount {
+        match quantity {
+            Quantity::Count(count) => rolling::Amount::Count(count),
+            Quantity::Percent(percent) => rolling::Amount::Percent(percent),
+        }
+    }
 }
 
 fn policy(config: &Config, facts: &Facts, environment: &Environment) -> EnvironmentPolicy {
@@ -143,7 +140,7 @@ fn policy(config: &Config, facts: &Facts, environment: &Environment) -> Environm
         rolling: rolling(environment),
         verify: verify(&environment.verify),
         replicas: given_or_none(&environment.replicas),
-        retain: given(&environment.retain, 10),
+        retain: given_or_none(&environment.retain),
     }
 }
 

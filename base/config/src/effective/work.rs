@@ -9,7 +9,7 @@ use crate::model::{
     Bytes, Config, HealthCheck, Job, JobImage, Millis, RetryOn, SecretPlace, SecretUse, Service, Signal, Spanned,
     StopBefore, TagForm, Trigger, Work,
 };
-use crate::units::{DAY, MINUTE, SECOND};
+use crate::units::{MINUTE, SECOND};
 
 /// One service as it holds in one environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,8 +85,8 @@ pub struct JobPolicy {
     pub inputs: Effective<Option<Vec<String>>>,
     /// Files that must exist afterwards.
     pub produces: Effective<Vec<String>>,
-    /// What it hands over, by name.
-    pub artifacts: BTreeMap<String, ArtifactPolicy>,
+    /// What it hands over: the files of each artifact, as patterns from the root.
+    pub artifacts: BTreeMap<String, Effective<Vec<String>>>,
     /// How often it is tried again at most.
     pub retry_max: Effective<u32>,
     /// After what.
@@ -95,17 +95,6 @@ pub struct JobPolicy {
     pub timeout: Effective<Millis>,
     /// Whether it may reach the network.
     pub network: Effective<bool>,
-}
-
-/// Files that a job hands over.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ArtifactPolicy {
-    /// The files, as patterns from the root.
-    pub paths: Effective<Vec<String>>,
-    /// How long they are kept.
-    pub keep: Effective<Millis>,
-    /// Whether only jobs of the same plan get it.
-    pub internal: Effective<bool>,
 }
 
 /// The services: those of the file, or the recognised ones when it has none.
@@ -252,16 +241,8 @@ fn replicas(config: &Config, service: &Service, environment: &str) -> Effective<
     }
 }
 
-fn artifacts(job: &Job) -> BTreeMap<String, ArtifactPolicy> {
-    let policies = job.artifacts.iter().map(|(name, artifact)| {
-        let policy = ArtifactPolicy {
-            paths: given(&artifact.paths, Vec::new()),
-            keep: given(&artifact.keep, Millis(7 * DAY)),
-            internal: given(&artifact.internal, false),
-        };
-        (name.clone(), policy)
-    });
-    policies.collect()
+fn artifacts(job: &Job) -> BTreeMap<String, Effective<Vec<String>>> {
+    job.artifacts.iter().map(|(name, artifact)| (name.clone(), given(&artifact.paths, Vec::new()))).collect()
 }
 
 fn names(needs: Option<&Spanned<Vec<Spanned<String>>>>) -> Effective<Vec<String>> {

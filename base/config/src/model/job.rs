@@ -71,8 +71,6 @@ pub struct Step {
 pub enum Trigger {
     /// A push to a branch that is built.
     Push,
-    /// A person.
-    Manual,
 }
 
 impl Trigger {
@@ -80,7 +78,6 @@ impl Trigger {
     pub fn word(self) -> &'static str {
         match self {
             Trigger::Push => "push",
-            Trigger::Manual => "manual",
         }
     }
 }
@@ -105,10 +102,6 @@ pub struct Artifact {
     pub at: Position,
     /// The files, as patterns from the root.
     pub paths: Given<Vec<String>>,
-    /// How long they are kept.
-    pub keep: Given<Millis>,
-    /// Whether only jobs of the same plan get it.
-    pub internal: Given<bool>,
 }
 
 /// When a job is tried again.

@@ -80,8 +80,6 @@ pub struct SecretUse {
 pub enum SecretPlace {
     /// As a file of its name.
     File,
-    /// As an environment variable of its name.
-    Env,
 }
 
 /// Limits of one instance.

@@ -66,7 +66,7 @@ impl Reader<'_> {
         layers
     }
 
-    /// The names of secrets, each as a file unless `as: env` asks otherwise.
+    /// The names of secrets, each handed over as a file.
     pub(crate) fn secrets(&mut self, node: &Node) -> Vec<Spanned<SecretUse>> {
         if matches!(node.kind, Kind::Map(_)) {
             let hint = "write `secrets: [NAME]`; values are set with `slipway secret`";
@@ -98,20 +98,16 @@ impl Reader<'_> {
             return good.then_some(SecretUse { name: name.value, place: SecretPlace::File });
         }
         let table = self.table(node, &SECRET)?;
-        let place = match table.get("as") {
-            Some(node) => match self.word(node, "as", &["file", "env"], &[])? {
-                "env" => SecretPlace::Env,
-                _ => SecretPlace::File,
-            },
-            None => SecretPlace::File,
-        };
+        if let Some(node) = table.get("as") {
+            self.word(node, "as", &["file"], &["env"])?;
+        }
         let Some(name) = table.get("name") else {
             self.error(node.at, "a secret needs a `name`", None);
             return None;
         };
         let name = self.text(name, "name")?;
         let good = self.secret_name(&name.value, name.at);
-        good.then_some(SecretUse { name: name.value, place })
+        good.then_some(SecretUse { name: name.value, place: SecretPlace::File })
     }
 
     /// A value is the text as written, also an empty one in quotes.

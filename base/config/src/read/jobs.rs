@@ -66,13 +66,11 @@ const STEP: Section = Section {
     later: &["when", "output", "background", "wait", "uses", "with"],
 };
 
-const ARTIFACT: Section = Section { what: "an artifact", read: &["paths", "keep", "internal"], later: &[] };
+const ARTIFACT: Section = Section { what: "an artifact", read: &["paths"], later: &["keep", "internal"] };
 
 const RETRY: Section = Section { what: "`retry`", read: &["max", "on"], later: &[] };
 
 const TIMEOUT: DurationRule = DurationRule { usual: "m", least: 1, most: DAY };
-
-const KEEP: DurationRule = DurationRule { usual: "d", least: 1, most: 3_650 * DAY };
 
 /// All jobs of one table; paths in them are relative to this folder.
 pub(crate) fn read(reader: &mut Reader<'_>, node: &Node, folder: &str) -> BTreeMap<String, Job> {
@@ -228,17 +226,12 @@ fn step(reader: &mut Reader<'_>, node: &Node) -> Option<Step> {
 }
 
 fn triggers(reader: &mut Reader<'_>, node: &Node) -> Option<Spanned<Vec<Trigger>>> {
-    let later = ["commit", "pull_request", "merge", "tag", "schedule", "repository"];
+    let later = ["manual", "commit", "pull_request", "merge", "tag", "schedule", "repository"];
     let items = reader.one_or_more(node, "on")?;
     let mut triggers = Vec::new();
     for item in items {
-        let found = match reader.word(item, "on", &["push", "manual"], &later) {
-            Some("push") => Trigger::Push,
-            Some(_) => Trigger::Manual,
-            None => continue,
-        };
-        if !triggers.contains(&found) {
-            triggers.push(found);
+        if reader.word(item, "on", &["push"], &later).is_some() && triggers.is_empty() {
+            triggers.push(Trigger::Push);
         }
     }
     Some(Spanned::new(triggers, node.at))
@@ -313,12 +306,6 @@ fn artifacts(reader: &mut Reader<'_>, node: &Node, folder: &str) -> BTreeMap<Str
                 let message = format!("the artifact {} has no `paths`", quoted(&entry.key));
                 reader.error(entry.key_at, &message, None);
             }
-        }
-        if let Some(node) = table.get("keep") {
-            artifact.keep = reader.duration(node, "keep", &KEEP);
-        }
-        if let Some(node) = table.get("internal") {
-            artifact.internal = reader.boolean(node, "internal");
         }
         artifacts.insert(entry.key.clone(), artifact);
     }

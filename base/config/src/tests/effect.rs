@@ -1,10 +1,8 @@
 //! Defaults, origins, `explain`, `lint`.
 
 use super::good;
-use crate::effective::{
-    branch_is_built, environment_policies, job_policy, production_branch, project, rolling_counts, service_policy,
-};
-use crate::model::{Millis, Quantity};
+use crate::effective::{branch_is_built, environment_policies, job_policy, production_branch, project, service_policy};
+use crate::model::Millis;
 use crate::{DetectedService, Facts, Origin, explain, lint, pattern};
 
 fn facts() -> Facts {
@@ -76,16 +74,6 @@ environments:
 }
 
 #[test]
-fn surge_is_rounded_up_and_unavailable_down_and_never_both_are_nothing() {
-    let quarter = Quantity::Percent(25);
-    assert_eq!(rolling_counts(quarter, quarter, 1), (1, 0));
-    assert_eq!(rolling_counts(quarter, quarter, 4), (1, 1));
-    assert_eq!(rolling_counts(quarter, quarter, 10), (3, 2));
-    assert_eq!(rolling_counts(Quantity::Count(0), quarter, 1), (0, 1));
-    assert_eq!(rolling_counts(Quantity::Count(0), Quantity::Count(9), 3), (0, 3));
-}
-
-#[test]
 fn one_given_wait_is_not_caught_by_the_default_of_the_other() {
     let config = good("environments: { production: { verify: { wait: 100ms } } }\n");
     let verify = &environment_policies(&config, &Facts::default())[0].verify;
@@ -106,7 +94,7 @@ fn explain_prints_the_whole_process_or_one_part_of_it() {
         "environments.production.strategy.rolling.max_surge: 25%  (built in)",
         "environments.production.verify.smoke: [GET /]  (built in)",
         "environments.production.verify.p95: +20%  (built in)",
-        "environments.production.retain: 10  (built in)",
+        "environments.production.retain: all  (built in)",
         "services.api.port: 80  (slipway.yaml:3)",
         "services.api.dockerfile: api/Dockerfile  (built in)",
         "services.api.replicas.production: 1  (built in)",
@@ -176,6 +164,12 @@ fn a_project_without_tests_is_flagged() {
     assert_eq!(warnings("jobs: { test: off }\n", &facts()), [message]);
     assert!(warnings("jobs: { contract: { run: x } }\n", &Facts::default()).is_empty());
     assert!(warnings("project: a\n", &facts()).is_empty());
+    // A job whose name says nothing of behaviour is no test of it.
+    assert_eq!(warnings("jobs: { check-all: { run: x } }\n", &Facts::default()), [message]);
+    let text = "services: { api: { health: /, jobs: { test: { run: x } } }, web: { health: / } }\n";
+    let of_web = "no job tests the behaviour of `web`: it is not CI, and waits for a person";
+    assert_eq!(warnings(text, &Facts::default()), [of_web]);
+    assert!(warnings(&format!("{text}jobs: {{ e2e: {{ run: x }} }}\n"), &Facts::default()).is_empty());
 }
 
 #[test]
@@ -187,7 +181,6 @@ services:
 jobs:
   test:
     steps: [{ run: x, timeout: 20m }]
-    artifacts: { out: { paths: [o], internal: true } }
 environments:
   production: { strategy: { rolling: { max_surge: 0 } } }
 ";
@@ -198,7 +191,6 @@ environments:
             "the service `api` has no `health`: it counts as ready once its port answers",
             "`DB_PASSWORD` looks like a secret in plain text",
             "the step may take 20m, but its job only 10m",
-            "the artifact `out` is internal, but no job needs `test`",
             "every rollout of `api` in `production` interrupts it: \
              no instance may be added, all may be missing",
         ]

@@ -11,7 +11,7 @@ services:
     path: ./api
     health: { path: /health, timeout: 1s }
     env: { A: x, B: { default: \"y\", production: 'z' } }
-    secrets: [TOKEN, { name: KEY, as: env }]
+    secrets: [TOKEN, { name: KEY, as: file }]
     needs: [db]
   db: { <<: *api, path: /db, needs: [] }
 ",
@@ -25,7 +25,7 @@ jobs:
           \ttab
       - { name: ünïcödé 상점, run: 'x
             y' }
-    on: [push, manual]
+    on: [push]
     retry: { max: 2, on: [network, \"exit 75\"] }
     timeout: 10m
 ",

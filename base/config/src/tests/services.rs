@@ -1,6 +1,6 @@
 //! The table `services`.
 
-use super::{good, hint, says};
+use super::{check, good, hint, problems, says};
 use crate::model::{HealthCheck, Millis, SecretPlace, Signal, StopBefore};
 
 fn service(body: &str) -> String {
@@ -28,7 +28,7 @@ services:
     health: { path: /health, timeout: 1s, interval: 50ms }
     command: ./api --name 'the api'
     env: { LEVEL: 2, GREETING: { default: hi, production: hello }, EMPTY: \"\", NO: no }
-    secrets: [API_TOKEN, { name: KEY, as: env }]
+    secrets: [API_TOKEN, { name: KEY, as: file }]
     replicas: { default: 1, production: 3 }
     resources: { cpu: 0.5, memory: 512MiB, processes: 64 }
     build: { args: { MODE: fast }, target: app, tag: githash }
@@ -54,7 +54,7 @@ services:
     let hello = api.env["GREETING"].of("production").map(|one| one.value.as_str());
     assert_eq!(hello, Some("hello"));
     assert_eq!(api.secrets[0].value.place, SecretPlace::File);
-    assert_eq!(api.secrets[1].value.place, SecretPlace::Env);
+    assert_eq!(api.secrets[1].value.place, SecretPlace::File);
     let replicas = api.replicas.of("production").map(|one| one.value);
     assert_eq!(replicas, Some(3));
     let cpu = api.resources.cpu_millis.as_ref().map(|one| one.value);
@@ -105,7 +105,8 @@ fn every_fault_of_a_service_is_named() {
         ("secrets: [token]", "`token` is not the name of a secret"),
         ("secrets: { A: b }", "`secrets` takes names, not values"),
         ("secrets: [A, A]", "`A` is named twice"),
-        ("secrets: [{ as: env }]", "a secret needs a `name`"),
+        ("secrets: [{ as: file }]", "a secret needs a `name`"),
+        ("secrets: [{ name: A, as: env }]", "`as: env` is not yet supported"),
         ("secrets: [{ name: A, as: argv }]", "`argv` is not a value of `as`"),
         ("replicas: 0", "`replicas` must be a whole number from 1 to 1000"),
         ("replicas: 1001", "`replicas` must be a whole number from 1 to 1000"),
@@ -137,6 +138,25 @@ fn every_fault_of_a_service_is_named() {
     for (body, message) in cases {
         says(&service(body), &[message]);
     }
+}
+
+// R448
+#[test]
+fn what_this_version_cannot_do_is_refused_where_it_stands_with_what_to_do_instead() {
+    let text = "\
+services:
+  api:
+    secrets:
+      - { name: KEY, as: env }
+jobs:
+  slow: { run: x, on: [push, manual] }
+";
+    check(text, &["4:26 `as: env` is not yet supported", "6:30 `on: manual` is not yet supported"]);
+    assert_eq!(
+        problems(text).list[0].render(false),
+        "error: `as: env` is not yet supported\n  --> slipway.yaml:4:26\n4 |       - { name: KEY, as: env }\n  \
+         |                          ^^^\nhint: remove `as`: the value is in the file `/run/secrets/NAME`\n"
+    );
 }
 
 #[test]

@@ -4,7 +4,7 @@ use super::{Invariant, Kind, LaneWatch, Watch, kind, waits};
 use slipway_model::fact::{Body, Fact};
 use slipway_model::rollout::{Phase, Purpose};
 use slipway_rollout::State;
-use slipway_rollout::explain::waits_for;
+use slipway_rollout::explain::notice;
 
 type Found = Vec<(Invariant, String)>;
 
@@ -32,7 +32,7 @@ pub(super) fn take(all: &Watch, watch: &mut LaneWatch, fact: &Fact, found: &mut 
 fn moved_on(all: &Watch, watch: &mut LaneWatch, state: State, found: &mut Found) {
     begins(all, watch, &state, found);
     if !state.phase.is_final() {
-        if state.reason.trim().is_empty() || waits_for(&state).trim().is_empty() {
+        if state.reason.trim().is_empty() || notice(&state).trim().is_empty() {
             found.push((Invariant::Waits, format!("{} waits without a reason", state.phase.word())));
         }
         if waits(state.phase) && state.deadline_ms.is_none() {
