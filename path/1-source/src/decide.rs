@@ -29,12 +29,22 @@ pub fn branch_of(reference: &str) -> Option<&str> {
     reference.strip_prefix("refs/heads/")
 }
 
-/// Whether a branch is the production branch: the file's word, else `main`, else `master` where there is no `main`.
+/// The production branch as a file names it: its word, else `main`, else `master` where there is no `main`.
 #[must_use]
-pub fn is_production(config: Option<&Config>, branches: &[String], branch: &str) -> bool {
+pub fn production_by(config: Option<&Config>, branches: &[String]) -> String {
     let facts = Facts { branches: branches.to_vec(), ..Facts::default() };
     let default = Config::default();
-    effective::production_branch(config.unwrap_or(&default), &facts).value == branch
+    effective::production_branch(config.unwrap_or(&default), &facts).value
+}
+
+/// Whether a branch is the production branch. Which one it is says the file of the production branch known so far; the
+/// file of another branch is asked only while there is none, so that no branch makes itself the production branch.
+#[must_use]
+pub fn is_production(known: Option<&str>, config: Option<&Config>, branches: &[String], branch: &str) -> bool {
+    match known.filter(|known| branches.iter().any(|there| there == known)) {
+        Some(known) => known == branch,
+        None => production_by(config, branches) == branch,
+    }
 }
 
 /// Judges the file of a branch that deploys, before the ref moves.

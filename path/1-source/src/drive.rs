@@ -2,7 +2,7 @@
 //!
 //! In: hook calls and the refs of repositories. Out: facts. Never: records a delivery twice.
 
-use crate::decide::{RefMove, Refusal, admit, branch_of, change, is_production};
+use crate::decide::{RefMove, Refusal, admit, branch_of, change, is_production, production_by};
 use slipway_config::{Config, effective};
 use slipway_model::fact::{Body, ChangeInfo, ChangeState, stream};
 use slipway_model::{Actor, CommitId, NewFact, ProjectName};
@@ -61,6 +61,7 @@ impl Source {
         F: Fn(CommitId) -> R,
         R: Future<Output = Result<Option<Vec<u8>>, RepoError>>,
     {
+        let known = self.production(project).await.unwrap_or_default();
         for moved in moves {
             let (Some(branch), Some(new)) = (branch_of(&moved.name), &moved.new) else { continue };
             let bytes = text(new.clone()).await.map_err(|error| Refusal(vec![format!("error: {error}")]))?;
@@ -72,7 +73,10 @@ impl Source {
                 Ok(config) => deploys(config, branches, branch),
                 // A file that cannot be read decides nothing: the production branch by its usual name, and every
                 // branch that an environment took before.
-                Err(_) => is_production(None, branches, branch) || self.deployed_before(project, branch).await,
+                Err(_) => {
+                    is_production(known.as_deref(), None, branches, branch)
+                        || self.deployed_before(project, branch).await
+                }
             };
             if deploys || config.as_ref().is_ok_and(|config| config.project.is_some()) {
                 admit(project, config)?;
@@ -105,6 +109,7 @@ impl Source {
     ) -> Result<Vec<ChangeInfo>, SourceError> {
         let mut received = Vec::new();
         for moved in moves {
+            let known = self.production(project).await?;
             let Some(branch) = branch_of(&moved.name) else { continue };
             let Some(new) = &moved.new else {
                 self.forget(project, &moved.name).await?;
@@ -117,12 +122,17 @@ impl Source {
                 self.reverts(project, moved, new)
             );
             let (commit, bytes) = (commit?, bytes?);
+            let is_there = bytes.is_some();
             let config = bytes.and_then(|bytes| slipway_config::parse(FILE, &String::from_utf8_lossy(&bytes)).ok());
-            let production = is_production(config.as_ref(), branches, branch);
+            let readable = config.is_some() || !is_there;
+            let production = is_production(known.as_deref(), config.as_ref(), branches, branch);
             let built = config.as_ref().is_none_or(|config| effective::branch_is_built(config, branch));
             let mut info = change(project, moved, &commit, pusher, options, production, built);
             info.reverts = reverts;
-            if self.record(project, &info).await? {
+            // A file that cannot be read renames nothing.
+            let named = (production && readable).then(|| production_by(config.as_ref(), branches));
+            let named = named.filter(|named| known.as_ref() != Some(named));
+            if self.record(project, &info, named).await? {
                 received.push(info);
             }
         }
@@ -136,13 +146,28 @@ impl Source {
         commits.iter().flat_map(|commit| commit.message.lines().filter_map(sentence).collect::<Vec<_>>()).collect()
     }
 
-    async fn record(&self, project: &ProjectName, info: &ChangeInfo) -> Result<bool, SourceError> {
+    /// The branch that is the production branch so far.
+    async fn production(&self, project: &ProjectName) -> Result<Option<String>, SourceError> {
+        let row = self.ports.store.row(project, "project", "production").await?;
+        Ok(row.and_then(|name| name.as_str().map(ToOwned::to_owned)))
+    }
+
+    /// `production` is the production branch from this change on, where it is another.
+    async fn record(
+        &self,
+        project: &ProjectName,
+        info: &ChangeInfo,
+        production: Option<String>,
+    ) -> Result<bool, SourceError> {
         let fact = |body| NewFact::new(Some(info.id.clone()), body).by(Actor(info.pusher.clone()));
         let mut append = Append::to(project, stream::change(&info.id))
             .expecting(0)
             .row("ref", &info.reference, Some(serde_json::json!(info.commit)))
             .row("change", format!("commit/{}", info.commit), Some(serde_json::json!(info.id)))
             .fact(fact(Body::ChangeReceived(info.clone())));
+        if let Some(name) = production {
+            append = append.row("project", "production", Some(serde_json::json!(name)));
+        }
         if let Some(reason) = &info.skip {
             append = append.fact(fact(Body::ChangeEnded { state: ChangeState::Skipped, reason: reason.clone() }));
         }

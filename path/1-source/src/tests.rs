@@ -19,9 +19,23 @@ fn fixes_come_from_options_and_trailers_and_need_seven_digits() {
 #[test]
 fn master_is_production_only_where_there_is_no_main() {
     let branches = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-    assert!(is_production(None, &branches(&["master"]), "master")); // R005
-    assert!(!is_production(None, &branches(&["master", "main"]), "master"));
-    assert!(is_production(None, &branches(&[]), "main"));
+    assert!(is_production(None, None, &branches(&["master"]), "master")); // R005
+    assert!(!is_production(None, None, &branches(&["master", "main"]), "master"));
+    assert!(is_production(None, None, &branches(&[]), "main"));
+}
+
+// R005 R006
+#[test]
+fn a_branch_cannot_make_itself_the_production_branch_by_its_own_file() {
+    let branches: Vec<String> = ["main", "feature"].map(str::to_owned).to_vec();
+    let own = slipway_config::parse("slipway.yaml", "branches: { production: feature }\n").unwrap();
+    assert!(!is_production(Some("main"), Some(&own), &branches, "feature"));
+    assert!(is_production(Some("main"), Some(&own), &branches, "main"));
+    // The production branch's own file names another one: from then on it is that.
+    assert_eq!(production_by(Some(&own), &branches), "feature");
+    // Only while none is known, or when it is gone, the file of the branch itself is asked.
+    assert!(is_production(None, Some(&own), &branches, "feature"));
+    assert!(is_production(Some("gone"), Some(&own), &branches, "feature"));
 }
 
 #[test]
