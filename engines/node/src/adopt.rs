@@ -3,7 +3,7 @@
 //! In: the folders of instances. Out: for each how its life goes on: a running shim, or how it died. Never stops or
 //! starts anything itself.
 
-use crate::explain;
+use crate::explain::{self, Asked};
 use crate::life::{Begin, last_line};
 use crate::meta::Meta;
 use crate::start::whole;
@@ -45,7 +45,7 @@ fn begin(meta: &Meta, data: &Path) -> Begin {
     match attach(&folder) {
         Ok(Attached::Running(shim)) => Begin::Adopted(Box::new(shim)),
         Ok(Attached::Ended(record)) => {
-            let (exit, reason) = explain::ended(&record, &meta.spec);
+            let (exit, reason) = explain::ended(&record, Asked::of(meta, &meta.spec));
             Begin::Died(Some(exit), reason)
         }
         Ok(Attached::Lost { .. }) => {

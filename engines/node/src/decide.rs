@@ -198,8 +198,8 @@ mod tests {
             env: BTreeMap::new(),
             secrets: BTreeMap::new(),
             port: 80,
-            health: Health { path: None, timeout_ms: 1, interval_ms: 1 },
-            stop: Stop { before: None, signal: 15, grace_ms: 1 },
+            health: Health { path: None, command: None, timeout_ms: 1, interval_ms: 1 },
+            stop: Stop { before: None, before_request: None, signal: 15, grace_ms: 1 },
             drain_ms: 1,
             ready_ms: 1,
             resources: Resources::default(),
@@ -219,6 +219,7 @@ mod tests {
                     serving: *serving,
                     retiring: *retiring,
                     spec: spec.clone(),
+                    places: Default::default(),
                 })
                 .collect(),
             weights: weights.iter().map(|(r, w)| (release(r), *w)).collect(),

@@ -22,6 +22,8 @@ pub(crate) struct Unit {
     pub(crate) orders: mpsc::UnboundedSender<Order>,
     /// The digest of the newest specification it was given.
     pub(crate) spec: Digest,
+    /// It will not become ready by waiting longer.
+    pub(crate) stuck: bool,
 }
 
 /// One lane.
@@ -30,13 +32,15 @@ pub(crate) struct LaneNow {
     pub(crate) units: Vec<Unit>,
     pub(crate) weights: Vec<(ReleaseId, u32)>,
     pub(crate) routed: bool,
+    /// Since when nothing is ready.
+    pub(crate) down_since: Option<At>,
     /// Why instances cannot be started at all, or routing not be changed.
     pub(crate) trouble: Option<String>,
 }
 
 impl LaneNow {
     pub(crate) fn new(state: LaneState) -> LaneNow {
-        LaneNow { state, units: Vec::new(), weights: Vec::new(), routed: false, trouble: None }
+        LaneNow { state, units: Vec::new(), weights: Vec::new(), routed: false, down_since: None, trouble: None }
     }
 
     pub(crate) fn have(&self) -> Vec<Have> {
@@ -65,6 +69,7 @@ impl Unit {
             (self.phase, self.since) = (phase, now());
         }
         self.reason = reason;
+        self.stuck = false;
     }
 
     /// What a process tells of itself changes nothing about its leaving.
@@ -96,6 +101,7 @@ impl Unit {
             restarts: self.meta.restarts,
             ready_ms: self.meta.ready_ms,
             reason: reason.to_owned(),
+            stuck: self.stuck,
             exit: self.meta.exit.clone(),
         }
     }

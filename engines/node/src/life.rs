@@ -4,17 +4,19 @@
 //! Never: decides whether it is wanted; touches routing (the supervisor withdraws it before the order to stop comes);
 //! stops a process because the node ends.
 
-use crate::explain;
+use crate::explain::{self, Asked};
 use crate::http::millis;
 use crate::inside::{Door, Inside};
 use crate::meta::Meta;
-use crate::probe::{Look, Turn, Watch, look};
+use crate::probe::{Look, Turn, Watch, beside, look};
 use crate::runs::Bell;
 use crate::start::{Starter, is_gone, whole};
 use crate::stop::{self, Process};
+use crate::stuck::{Quiet, Signs};
 use crate::supervisor::Message;
 use crate::traffic::now;
 use slipway_model::instance::{Exit, InstanceSpec};
+use slipway_model::release::Places;
 use slipway_proxy::Proxy;
 use slipway_sandbox::{SandboxError, Shim, read_log_from};
 use std::path::Path;
@@ -51,8 +53,8 @@ pub(crate) enum Order {
     Stop,
     /// Requests to its release fail: look soon.
     Doubt,
-    /// Processes started from now on have this specification.
-    Spec(Box<InstanceSpec>),
+    /// Processes started from now on have this specification, which stands there in the file.
+    Spec(Box<InstanceSpec>, Places),
 }
 
 /// What an instance tells.
@@ -64,8 +66,8 @@ pub(crate) enum Tale {
     Ready(Box<Meta>),
     /// It may not any more, and why.
     Unready(String),
-    /// Why it is not ready yet.
-    Reason(String),
+    /// Why it is not ready yet, and whether waiting longer is of no use.
+    Reason(String, bool),
     /// It ended by itself and will be started again.
     Ended(Box<Meta>, String),
     /// It was adopted, and the first look at it is over.
@@ -166,26 +168,28 @@ impl Life {
         let mut watch = Watch::new(&self.spec.health);
         let mut ready_since = None;
         let mut explained = Instant::now();
-        let mut said = String::new();
+        let mut said = (String::new(), false);
+        let mut quiet = Quiet::default();
         let mut first = begun.is_none();
         let health = self.spec.health.clone();
+        let command = health.command.clone().map(|argv| beside(&self.meta, argv, health.timeout_ms));
         loop {
             let looking = async {
                 watch.due().await;
-                look(door, &health).await
+                look(door, process, &health, command.as_ref()).await
             };
             let seen = tokio::select! {
                 biased;
                 () = process.ended() => return self.fell(process, ready_since).await,
                 order = self.orders.recv() => match order {
                     None => return End::Left,
-                    Some(Order::Stop) => return self.stop(process).await,
+                    Some(Order::Stop) => return self.stop(process, door).await,
                     Some(Order::Doubt) => {
                         watch.doubt();
                         continue;
                     }
-                    Some(Order::Spec(spec)) => {
-                        self.spec = *spec;
+                    Some(Order::Spec(spec, places)) => {
+                        (self.spec, self.meta.places) = (*spec, places);
                         continue;
                     }
                 },
@@ -193,22 +197,22 @@ impl Life {
             };
             match watch.take(&seen) {
                 Turn::Ready => {
-                    (ready_since, said) = (Some(Instant::now()), String::new());
+                    (ready_since, said) = (Some(Instant::now()), (String::new(), false));
                     self.ready(begun).await;
                 }
                 Turn::Unready => {
-                    said = self.why(process, &seen).await;
+                    said = self.why(process, &seen, &mut quiet).await;
                     explained = Instant::now();
-                    self.unready(said.clone()).await;
+                    self.unready(said.0.clone()).await;
                 }
                 Turn::Same => {
                     let due = explained.elapsed() >= EXPLAIN_AFTER && watch.waited() >= EXPLAIN_AFTER;
                     if !watch.is_ready() && due {
                         explained = Instant::now();
-                        let why = self.why(process, &seen).await;
+                        let why = self.why(process, &seen, &mut quiet).await;
                         if why != said {
                             said.clone_from(&why);
-                            self.tell(Tale::Reason(why)).await;
+                            self.tell(Tale::Reason(why.0, why.1)).await;
                         }
                     }
                 }
@@ -217,7 +221,7 @@ impl Life {
                 self.tell(Tale::Looked).await;
             }
             if !watch.is_ready() && watch.waited() >= self.hung_after() {
-                return self.hung(process, said).await;
+                return self.hung(process, door, said.0).await;
             }
         }
     }
@@ -247,18 +251,31 @@ impl Life {
         let _ = tokio::task::spawn_blocking(move || meta.write(&data)).await;
     }
 
-    async fn why(&self, process: &Process, seen: &Look) -> String {
+    fn asked(&self) -> Asked<'_> {
+        Asked::of(&self.meta, &self.spec)
+    }
+
+    /// Why it is not ready, and whether waiting longer is of no use.
+    async fn why(&self, process: &Process, seen: &Look, quiet: &mut Quiet) -> (String, bool) {
         let listening = process.ask(|shim| shim.listening_ports()).await.unwrap_or_default();
-        let last_line = process.ask(|shim| shim.status()).await.map(|status| status.last_line).unwrap_or_default();
-        explain::not_ready(&self.spec, seen, &listening, &last_line)
+        let status = process.ask(|shim| shim.status()).await.ok();
+        let last_line = status.as_ref().map(|status| status.last_line.clone()).unwrap_or_default();
+        let elsewhere = match seen {
+            Look::NothingListens => explain::elsewhere(&self.spec, &listening),
+            Look::Good | Look::BadStatus(_) | Look::NoAnswer(_) | Look::BadCommand(_) => Vec::new(),
+        };
+        // Without a status it is not known whether the process works: then it is waited for.
+        let signs = status.map(|status| Signs { elsewhere, lines: status.log.lines, cpu_ms: status.cpu_ms });
+        let stuck = quiet.take(signs.unwrap_or_default(), Instant::now());
+        (explain::not_ready(self.asked(), seen, &listening, &last_line), stuck)
     }
 
     /// It did not become ready in time and says nothing better: a new process may.
-    async fn hung(&mut self, process: &Process, why: String) -> End {
+    async fn hung(&mut self, process: &Process, door: &Door, why: String) -> End {
         let why = if why.is_empty() { "it was not ready in time".to_owned() } else { why };
-        self.tell(Tale::Reason(why.clone())).await;
-        stop::stop(&self.meta, &self.spec, process).await;
-        let exit = process.record().await.ok().map(|record| explain::ended(&record, &self.spec).0);
+        self.tell(Tale::Reason(why.clone(), false)).await;
+        stop::stop(&self.meta, &self.spec, process, door).await;
+        let exit = process.record().await.ok().map(|record| explain::ended(&record, self.asked()).0);
         End::Fell(exit, why)
     }
 
@@ -267,7 +284,7 @@ impl Life {
             self.falls = 0;
         }
         let (exit, reason) = match process.record().await {
-            Ok(record) => explain::ended(&record, &self.spec),
+            Ok(record) => explain::ended(&record, self.asked()),
             Err(_) => explain::lost(now(), &last_line(process.shim.dir())),
         };
         End::Fell(Some(exit), reason)
@@ -278,7 +295,7 @@ impl Life {
         let folder = self.meta.run_folder(&self.common.starter.data);
         match slipway_sandbox::read_record(&folder) {
             Ok(Some(record)) => {
-                let (exit, reason) = explain::ended(&record, &self.spec);
+                let (exit, reason) = explain::ended(&record, self.asked());
                 End::Fell(Some(exit), reason)
             }
             _ if is_gone(&error) => {
@@ -289,12 +306,18 @@ impl Life {
         }
     }
 
-    async fn stop(&mut self, process: &Process) -> End {
+    async fn stop(&mut self, process: &Process, door: &Door) -> End {
         stop::drain(&self.common, &self.meta, &self.spec, process).await;
         self.tell(Tale::Stopping).await;
-        stop::stop(&self.meta, &self.spec, process).await;
+        stop::stop(&self.meta, &self.spec, process, door).await;
         let exit = match process.record().await {
-            Ok(record) => explain::ended(&record, &self.spec).0,
+            Ok(record) => {
+                let exit = explain::ended(&record, self.asked()).0;
+                if let Some(why) = explain::ignored(&exit, &self.spec) {
+                    self.tell(Tale::Reason(why, false)).await;
+                }
+                exit
+            }
             Err(_) => explain::lost(now(), &last_line(process.shim.dir())).0,
         };
         End::Stopped(Some(exit))
@@ -319,7 +342,7 @@ impl Life {
                     None => return Some(End::Left),
                     Some(Order::Stop) => return Some(End::Stopped(exit)),
                     Some(Order::Doubt) => {}
-                    Some(Order::Spec(spec)) => self.spec = *spec,
+                    Some(Order::Spec(spec, places)) => (self.spec, self.meta.places) = (*spec, places),
                 },
                 () = &mut waiting => return None,
             }

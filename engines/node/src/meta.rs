@@ -6,6 +6,7 @@
 use crate::files::{private_folder, read_if_there, replace_quickly};
 use serde::{Deserialize, Serialize};
 use slipway_model::instance::{Exit, InstanceSpec};
+use slipway_model::release::Places;
 use slipway_model::{At, Digest, InstanceId, Lane, ReleaseId};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,12 @@ pub(crate) struct Meta {
     pub(crate) spec_digest: Digest,
     /// The specification without the secrets' values.
     pub(crate) spec: InstanceSpec,
+    /// The memory limit of its process, whoever set it.
+    #[serde(default)]
+    pub(crate) memory_bytes: Option<u64>,
+    /// Where that stands in the file.
+    #[serde(default)]
+    pub(crate) places: Places,
     /// The whole environment of its process, for commands beside it.
     pub(crate) env: Vec<(String, String)>,
     /// Where it was started inside.
@@ -58,6 +65,8 @@ impl Meta {
             image: slot.spec.image.clone(),
             spec_digest: slot.spec.digest(),
             spec: without_secrets(&slot.spec),
+            memory_bytes: None,
+            places: slot.places.clone(),
             env: Vec::new(),
             workdir: "/".into(),
             stop_signal: slot.spec.stop.signal,

@@ -66,7 +66,7 @@ impl Node {
         let found = found.map_err(|e| NodeError::io(format!("search for instances in `{}`", data.display()), e))?;
         let inside = Arc::new(Inside::default());
         let connector: Arc<dyn slipway_proxy::Connector> = Arc::clone(&inside) as Arc<dyn slipway_proxy::Connector>;
-        let proxy = Proxy::new(options.proxy_limits.clone(), connector);
+        let proxy = Proxy::new(options.proxy_limits.clone(), connector, getrandom::u64().map_err(no_chance)?);
         let keeper = Keeper::new(options.fd_store_socket.clone());
         let listeners = Listeners::bind(&data, &options.proxy_addresses, keeper.clone(), proxy.clone())?;
         let addresses = listeners.host_addresses();
@@ -76,6 +76,7 @@ impl Node {
                 launcher: Launcher::new(options.shim_exe.clone()),
                 images: ImageFolder::new(&data, Arc::clone(&options.unpack)),
                 log_bytes: options.log_bytes,
+                memory_bytes: options.memory_bytes,
             },
             inside,
             proxy: proxy.clone(),
@@ -140,6 +141,10 @@ impl Node {
         }
         self.parts.shutdown().await;
     }
+}
+
+fn no_chance(error: getrandom::Error) -> NodeError {
+    NodeError::io("choosing of a seed", std::io::Error::other(error))
 }
 
 fn lock(options: &NodeOptions) -> Result<File, NodeError> {

@@ -74,6 +74,8 @@ pub struct NodeOptions {
     pub proxy_limits: slipway_proxy::Limits,
     /// Log kept on disk of each process of an instance; above it the middle is dropped (R320).
     pub log_bytes: u64,
+    /// Memory of an instance whose service names no limit; none: no limit, for a machine without a memory controller.
+    pub memory_bytes: Option<u64>,
     /// Ended instances of a lane whose logs are kept; above it the oldest go.
     pub ended_kept: usize,
     /// How long open requests may take when the node process ends.
@@ -94,6 +96,7 @@ impl NodeOptions {
             unpack,
             proxy_limits: slipway_proxy::Limits::default(),
             log_bytes: 8 * 1024 * 1024,
+            memory_bytes: crate::memory::default_limit(),
             ended_kept: 10,
             leave_within: Duration::from_secs(10),
         }

@@ -1,12 +1,16 @@
 //! Readiness: when to look, and what a look finds.
 //!
-//! In: a door, the health rule, what earlier looks found. Out: one [`Look`] at a time, when it is due. Never more
+//! In: a process and its door, the health rule, what earlier looks found. Out: one [`Look`] at a time, when it is due. Never more
 //! than one look at once, and few when nothing changes: a ready instance is looked at every 5 s.
 
 use crate::http;
 use crate::inside::Door;
+use crate::meta::Meta;
+use crate::stop::Process;
 use slipway_model::release::Health;
+use slipway_sandbox::{Command, Executed, SandboxError};
 use std::io;
+use std::path::PathBuf;
 use std::time::Duration;
 use tokio::time::Instant;
 
@@ -35,10 +39,47 @@ pub(crate) enum Look {
     BadStatus(u16),
     /// It listens but gives no answer: why.
     NoAnswer(String),
+    /// The command that tells did not end well: how it ended.
+    BadCommand(String),
 }
 
-/// Looks once.
-pub(crate) async fn look(door: &Door, health: &Health) -> Look {
+/// Characters of a command's last line that are shown.
+const SAID_CHARS_MAX: usize = 200;
+
+/// A command that runs inside an instance, beside its process and as the same user.
+pub(crate) fn beside(meta: &Meta, argv: Vec<String>, timeout_ms: u64) -> Command {
+    Command { argv, env: meta.env.clone(), cwd: PathBuf::from(&meta.workdir), timeout_ms: timeout_ms.max(1) }
+}
+
+/// Looks once: by the command if there is one, else by the path, else by the port.
+pub(crate) async fn look(door: &Door, process: &Process, health: &Health, command: Option<&Command>) -> Look {
+    match command {
+        Some(command) => {
+            let asked = command.clone();
+            judge_command(command, process.ask(move |shim| shim.exec(asked)).await)
+        }
+        None => look_from_outside(door, health).await,
+    }
+}
+
+fn judge_command(command: &Command, ended: Result<Executed, SandboxError>) -> Look {
+    let ended = match ended {
+        Ok(ended) if ended.succeeded() => return Look::Good,
+        Ok(ended) => ended,
+        Err(error) => return Look::BadCommand(crate::start::whole(&error)),
+    };
+    let how = match (ended.timed_out, ended.code, ended.signal) {
+        (true, ..) => format!("did not end within {}", slipway_model::time::words(command.timeout_ms)),
+        (false, Some(code), _) => format!("exited with code {code}"),
+        (false, None, Some(signal)) => format!("was ended by signal {signal}"),
+        (false, None, None) => "could not be started".to_owned(),
+    };
+    let last = ended.output.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    let shown: String = last.trim().chars().filter(|c| !c.is_control()).take(SAID_CHARS_MAX).collect();
+    Look::BadCommand(if shown.is_empty() { how } else { format!("{how}: \"{shown}\"") })
+}
+
+async fn look_from_outside(door: &Door, health: &Health) -> Look {
     let limit = Duration::from_millis(health.timeout_ms.max(1));
     let stream = match tokio::time::timeout(limit, door.connect()).await {
         Ok(Ok(stream)) => stream,
@@ -148,7 +189,7 @@ mod tests {
     use super::*;
 
     fn watch() -> Watch {
-        Watch::new(&Health { path: None, timeout_ms: 1_000, interval_ms: 1_000 })
+        Watch::new(&Health { path: None, command: None, timeout_ms: 1_000, interval_ms: 1_000 })
     }
 
     #[tokio::test(start_paused = true)]
@@ -182,5 +223,20 @@ mod tests {
         watch.take(&Look::Good);
         watch.doubt();
         assert_eq!(watch.due - Instant::now(), DOUBT_PAUSE);
+    }
+
+    // R448
+    #[test]
+    fn a_command_that_does_not_end_well_is_told_with_its_last_line() {
+        let command =
+            Command { argv: vec!["/ready".into()], env: Vec::new(), cwd: PathBuf::from("/"), timeout_ms: 2_000 };
+        let ended = |code, signal, timed_out, output: &str| {
+            judge_command(&command, Ok(Executed { code, signal, timed_out, output: output.to_owned() }))
+        };
+        let bad = |text: &str| Look::BadCommand(text.to_owned());
+        assert_eq!(ended(Some(0), None, false, "fine"), Look::Good);
+        assert_eq!(ended(Some(2), None, false, "one\nno database\n\n"), bad("exited with code 2: \"no database\""));
+        assert_eq!(ended(None, Some(9), true, ""), bad("did not end within 2.0s"));
+        assert_eq!(ended(None, Some(11), false, ""), bad("was ended by signal 11"));
     }
 }

@@ -9,7 +9,7 @@ use crate::options::Unpacked;
 use slipway_model::instance::InstanceSpec;
 use slipway_sandbox::{Kind, Launcher, Limits, Network, Root, SandboxError, Secret, SecretBytes, Shim, Spec, Step};
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// What all instances of a node share.
 pub(crate) struct Starter {
@@ -17,6 +17,8 @@ pub(crate) struct Starter {
     pub(crate) launcher: Launcher,
     pub(crate) images: ImageFolder,
     pub(crate) log_bytes: u64,
+    /// Memory of an instance whose service names no limit.
+    pub(crate) memory_bytes: Option<u64>,
 }
 
 impl Starter {
@@ -29,8 +31,9 @@ impl Starter {
         meta.env = environment(meta, spec, &image);
         meta.workdir = if image.workdir.is_empty() { "/".into() } else { image.workdir.clone() };
         meta.stop_signal = stop_signal(spec, &image);
+        meta.memory_bytes = spec.resources.memory_bytes.or(self.memory_bytes);
         meta.ready = false;
-        let sandbox = sandbox(meta, spec, &image, &self.data, self.log_bytes)?;
+        let sandbox = self.sandbox(meta, spec, &image)?;
         let (meta, data, launcher) = (meta.clone(), self.data.clone(), self.launcher.clone());
         let started = tokio::task::spawn_blocking(move || {
             meta.write(&data).map_err(|e| format!("instance `{}` cannot be written down: {e}", meta.id))?;
@@ -42,34 +45,36 @@ impl Starter {
         drop(image);
         result
     }
-}
 
-fn sandbox(meta: &Meta, spec: &InstanceSpec, image: &Unpacked, data: &Path, log_bytes: u64) -> Result<Spec, String> {
-    let argv = arguments(spec, image)?;
-    let root = Root::Layers { lower: image.layers.clone() };
-    let mut sandbox = Spec::new(meta.id.as_str(), meta.run_folder(data), Kind::Instance, root);
-    sandbox.network = Network::None;
-    sandbox.user = image.user.clone();
-    sandbox.limits = Limits {
-        memory_bytes: spec.resources.memory_bytes,
-        cpu_millis: spec.resources.cpu_millis.map(|millis| u32::try_from(millis).unwrap_or(u32::MAX)),
-        log_bytes,
-        ..Limits::default()
-    };
-    if let Some(processes) = spec.resources.processes {
-        sandbox.limits.processes = u32::try_from(processes).unwrap_or(u32::MAX);
+    fn sandbox(&self, meta: &Meta, spec: &InstanceSpec, image: &Unpacked) -> Result<Spec, String> {
+        let argv = arguments(spec, image)?;
+        let root = Root::Layers { lower: image.layers.clone() };
+        let mut sandbox = Spec::new(meta.id.as_str(), meta.run_folder(&self.data), Kind::Instance, root);
+        sandbox.network = Network::None;
+        sandbox.user = image.user.clone();
+        sandbox.limits = Limits {
+            memory_bytes: meta.memory_bytes,
+            cpu_millis: spec.resources.cpu_millis.map(|millis| u32::try_from(millis).unwrap_or(u32::MAX)),
+            log_bytes: self.log_bytes,
+            ..Limits::default()
+        };
+        if let Some(processes) = spec.resources.processes {
+            sandbox.limits.processes = u32::try_from(processes).unwrap_or(u32::MAX);
+        }
+        let secrets = spec
+            .secrets
+            .iter()
+            .map(|(name, secret)| Secret { name: name.clone(), bytes: SecretBytes(secret.0.clone()) });
+        sandbox.secrets = secrets.collect();
+        sandbox.steps = vec![Step {
+            name: meta.lane.service.to_string(),
+            argv,
+            env: meta.env.clone(),
+            cwd: PathBuf::from(&meta.workdir),
+            timeout_ms: None,
+        }];
+        Ok(sandbox)
     }
-    let secrets =
-        spec.secrets.iter().map(|(name, secret)| Secret { name: name.clone(), bytes: SecretBytes(secret.0.clone()) });
-    sandbox.secrets = secrets.collect();
-    sandbox.steps = vec![Step {
-        name: meta.lane.service.to_string(),
-        argv,
-        env: meta.env.clone(),
-        cwd: PathBuf::from(&meta.workdir),
-        timeout_ms: None,
-    }];
-    Ok(sandbox)
 }
 
 fn arguments(spec: &InstanceSpec, image: &Unpacked) -> Result<Vec<String>, String> {

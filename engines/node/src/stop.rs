@@ -1,15 +1,15 @@
 //! Stops one process of an instance that routing has left already.
 //!
-//! In: a running shim. Out: its exit. In this order: open requests end (`drain_ms`), `stop.before` runs inside and
-//! ends (the grace limits it), the signal is sent, the grace passes, SIGKILL. Every wait has its deadline.
+//! In: a running shim. Out: its exit. In this order: open requests end (`drain_ms`), `stop.before` runs inside or is
+//! asked and ends (the grace limits it), the signal is sent, the grace passes, SIGKILL. Every wait has its deadline.
 
+use crate::inside::Door;
 use crate::life::Common;
 use crate::meta::Meta;
-use crate::wake;
+use crate::{http, probe, wake};
 use slipway_model::instance::InstanceSpec;
-use slipway_sandbox::{Command, ExitRecord, SandboxError, Shim};
+use slipway_sandbox::{ExitRecord, SandboxError, Shim};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::unix::AsyncFd;
@@ -65,20 +65,12 @@ pub(crate) async fn drain(common: &Common, meta: &Meta, spec: &InstanceSpec, pro
 }
 
 /// From `stop.before` to the end.
-pub(crate) async fn stop(meta: &Meta, spec: &InstanceSpec, process: &Process) {
+pub(crate) async fn stop(meta: &Meta, spec: &InstanceSpec, process: &Process, door: &Door) {
     let grace = Duration::from_millis(spec.stop.grace_ms);
-    if let Some(argv) = spec.stop.before.clone().filter(|argv| !argv.is_empty()) {
-        let command = Command {
-            argv,
-            env: meta.env.clone(),
-            cwd: PathBuf::from(&meta.workdir),
-            timeout_ms: spec.stop.grace_ms.max(1),
-        };
-        // Whatever it says: the instance is stopped now.
-        tokio::select! {
-            _ = process.ask(move |shim| shim.exec(command)) => {}
-            () = process.ended() => return,
-        }
+    // Whatever comes of it: the instance is stopped now.
+    tokio::select! {
+        () = before(meta, spec, process, door) => {}
+        () = process.ended() => return,
     }
     let signal = meta.stop_signal;
     let sent = if signal == TERM {
@@ -94,6 +86,22 @@ pub(crate) async fn stop(meta: &Meta, spec: &InstanceSpec, process: &Process) {
         }
     }
     kill(process).await;
+}
+
+/// `stop.before`: a command inside, or a request to the instance.
+async fn before(meta: &Meta, spec: &InstanceSpec, process: &Process, door: &Door) {
+    if let Some(argv) = spec.stop.before.clone().filter(|argv| !argv.is_empty()) {
+        let command = probe::beside(meta, argv, spec.stop.grace_ms);
+        let _ = process.ask(move |shim| shim.exec(command)).await;
+    }
+    if let Some(request) = &spec.stop.before_request {
+        let limit = Duration::from_millis(spec.stop.grace_ms.max(1));
+        let asking = async {
+            let stream = door.connect().await.ok()?;
+            http::request(stream, &request.method, &request.path, limit).await.ok()
+        };
+        let _ = tokio::time::timeout(limit, asking).await;
+    }
 }
 
 /// At once.

@@ -276,6 +276,7 @@ impl Supervisor {
             reason: String::new(),
             orders,
             spec: digest,
+            stuck: false,
         }
     }
 
@@ -284,9 +285,10 @@ impl Supervisor {
         let Some(now) = self.lanes.get_mut(lane) else { return };
         for slot in &now.state.wish.slots {
             let digest = slot.spec.digest();
-            for unit in now.units.iter_mut().filter(|u| u.meta.release == slot.release && u.spec != digest) {
-                unit.spec = digest.clone();
-                let _ = unit.orders.send(Order::Spec(Box::new(slot.spec.clone())));
+            let is_other = |unit: &Unit| unit.spec != digest || unit.meta.places != slot.places;
+            for unit in now.units.iter_mut().filter(|u| u.meta.release == slot.release && is_other(u)) {
+                (unit.spec, unit.meta.places) = (digest.clone(), slot.places.clone());
+                let _ = unit.orders.send(Order::Spec(Box::new(slot.spec.clone()), slot.places.clone()));
             }
         }
     }
@@ -345,7 +347,7 @@ impl Supervisor {
         match tale {
             Tale::Looked => return,
             Tale::Started(meta) => unit.meta = *meta,
-            Tale::Reason(reason) => unit.reason = reason,
+            Tale::Reason(reason, stuck) => (unit.reason, unit.stuck) = (reason, stuck),
             Tale::Ready(meta) => {
                 unit.meta = *meta;
                 unit.unless_leaving(Phase::Ready, String::new());
@@ -358,7 +360,9 @@ impl Supervisor {
             Tale::Stopping => unit.turn(Phase::Stopping, String::new()),
             Tale::Stopped(exit) => {
                 unit.meta.exit = exit.or(unit.meta.exit.take());
-                unit.turn(Phase::Stopped, String::new());
+                // What it said about its end, if anything.
+                let reason = std::mem::take(&mut unit.reason);
+                unit.turn(Phase::Stopped, reason);
             }
         }
         let stopped = unit.phase == Phase::Stopped;
@@ -393,6 +397,8 @@ impl Supervisor {
         for now in self.lanes.values_mut() {
             let have = now.have();
             now.weights = decide::effective_weights(&now.state.wish, &have);
+            let serves = now.weights.iter().any(|(_, weight)| *weight > 0);
+            now.down_since = (!serves).then(|| now.down_since.unwrap_or_else(self::now));
         }
         let instances: Vec<Vec<Have>> = self.lanes.values().map(LaneNow::have).collect();
         let lanes = self.lanes.iter().filter(|(_, now)| !is_empty(&now.state.wish) || !now.units.is_empty());
@@ -403,6 +409,8 @@ impl Supervisor {
             port: now.state.port,
             weights: &now.weights,
             instances,
+            notice: &now.state.wish.notice,
+            down_since: now.down_since,
         });
         let shown: HashSet<&Lane> = lanes.into_iter().map(|(lane, _)| lane).collect();
         let table = table::table(routes.filter(|route| shown.contains(route.lane)));

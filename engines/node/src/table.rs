@@ -4,8 +4,8 @@
 //! ready (R223), and never to what retires.
 
 use crate::decide::{Have, Phase, Role};
-use slipway_model::{Lane, ReleaseId};
-use slipway_proxy::{Affinity, Backend, BackendState, Service, ServiceKey, Table, Upstreams};
+use slipway_model::{At, Lane, ReleaseId};
+use slipway_proxy::{Affinity, Backend, BackendState, Notice, Service, ServiceKey, Table, Upstreams};
 
 /// The proxy takes so many releases per service; beyond it those that only drain are left out.
 const RELEASES_MAX: usize = 16;
@@ -18,6 +18,10 @@ pub(crate) struct Route<'a> {
     /// As they can be routed now.
     pub(crate) weights: &'a [(ReleaseId, u32)],
     pub(crate) instances: &'a [Have],
+    /// What is going on, from the wish.
+    pub(crate) notice: &'a str,
+    /// Since when nothing is ready.
+    pub(crate) down_since: Option<At>,
 }
 
 /// The proxy's name of a lane.
@@ -52,7 +56,18 @@ fn service(route: Route<'_>) -> Service {
         ports: if route.port == 0 { Vec::new() } else { vec![route.port] },
         affinity: Affinity::None,
         hold_ms: 0,
+        notice: notice(&route),
         releases: releases.collect(),
+    }
+}
+
+/// What the proxy says while nothing is ready.
+fn notice(route: &Route<'_>) -> Notice {
+    let lane = route.lane;
+    Notice {
+        text: route.notice.to_owned(),
+        since: route.down_since.map(|since| since.to_string()).unwrap_or_default(),
+        command: format!("slipway why {} --env {}", lane.service, lane.environment),
     }
 }
 

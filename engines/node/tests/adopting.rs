@@ -113,7 +113,7 @@ async fn one_at_its_memory_limit_is_reported_so_and_started_again() {
     let history = world.heard.borrow().history.clone();
     let reason = history.iter().flat_map(|s| &s.instances).find(|i| i.state == BackingOff).unwrap().reason.clone();
     assert!(reason.starts_with("reached its memory limit of 64 MiB after "), "{reason}");
-    assert!(reason.ends_with("; fix: more resources: memory: in slipway.yaml"), "{reason}");
+    assert!(reason.contains("; fix: add resources: memory: more than 64 MiB below slipway.yaml:3"), "{reason}");
 }
 
 // R302

@@ -115,6 +115,22 @@ async fn a_retiring_instance_returns_without_a_restart() {
     assert_eq!(world.get("/").await.1, born);
 }
 
+// R274
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_before_the_stop_is_answered_before_the_signal() {
+    let world = World::new().await;
+    let mut spec = spec(&[]);
+    spec.stop.before_request = Some(Smoke { method: "GET".into(), path: "/before".into() });
+    world.wish(wish(1, vec![slot("a", 1, 0, &spec)], &[("a", 1)])).await.unwrap();
+    world.settles(1, &[("a", Ready, 1)]).await;
+    world.wish(wish(2, vec![], &[])).await.unwrap();
+    world.settles(2, &[]).await;
+    let history = world.heard.borrow().history.clone();
+    let exit = history.iter().rev().find_map(|seen| seen.instances.first()?.exit.clone()).unwrap();
+    assert_eq!((exit.code, exit.last_line.as_str()), (143, "before the signal"));
+}
+
+// R274
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_instance_that_goes_finishes_its_requests_and_runs_stop_before_first() {
     let world = World::new().await;

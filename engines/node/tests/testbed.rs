@@ -3,7 +3,7 @@
 //!
 //! `LISTEN` another port than `PORT` · `HEALTH` the status of `/health` · `CRASH` exits with this code at once ·
 //! `GET /slow` logs, and answers after 300 ms · `GET /exit/N` exits with N · `GET /before` logs · `GET /health/N` changes `HEALTH` ·
-//! `GET /eat` takes 256 MiB · `GET /file/NAME` shows a file · first argument `ask PATH`: asks the server in the same sandbox.
+//! `GET /eat` takes 256 MiB · `GET /file/NAME` shows a file · first argument `ask PATH`: asks the server in the same sandbox; `check PATH`: exits with 0 when it answers 200.
 
 // Its output is what the tests look at.
 #![allow(clippy::print_stdout)]
@@ -26,10 +26,17 @@ fn main() {
     }
     let variable = |name: &str| std::env::var(name).ok();
     let port = variable("PORT").expect("PORT is given");
-    if first.is_some_and(|word| word == "ask") {
+    if first.as_ref().is_some_and(|word| word == "ask") {
         let path = arguments.next().expect("a path").into_string().expect("a text");
         print!("{}", ask(&port, &path));
         return;
+    }
+    if first.is_some_and(|word| word == "check") {
+        let path = arguments.next().expect("a path").into_string().expect("a text");
+        let answer = ask(&port, &path);
+        let status = answer.split(' ').nth(1).expect("a status").to_owned();
+        println!("{status} of {path}");
+        std::process::exit(i32::from(status != "200"));
     }
     if let Some(code) = variable("CRASH") {
         println!("about to crash");
@@ -49,6 +56,8 @@ fn main() {
 fn ask(port: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(format!("127.0.0.1:{port}")).expect("the server is there");
     write!(stream, "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").expect("it reads");
+    // The server closes when no further request can come.
+    stream.shutdown(std::net::Shutdown::Write).expect("it is open");
     let mut text = String::new();
     stream.read_to_string(&mut text).expect("it answers");
     text

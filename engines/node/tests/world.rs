@@ -2,7 +2,7 @@
 
 use slipway_link::{Kind, Links};
 use slipway_model::instance::{InstanceSeen, InstanceSpec, InstanceState, LaneSeen, LaneWish, Slot};
-use slipway_model::release::{Health, Resources, Stop};
+use slipway_model::release::{Health, Places, Resources, Stop};
 use slipway_model::{Digest, EnvironmentName, Lane, ProjectName, ReleaseId, ServiceName};
 use slipway_node::{Node, NodeClient, NodeEvent, NodeOptions, Unpack, Unpacked};
 use slipway_ports::{Fleet, FleetError};
@@ -106,6 +106,8 @@ pub struct World {
     pub node: Option<Node>,
     pub scratch: Scratch,
     pub fd_store: Mutex<Option<PathBuf>>,
+    /// The node's limit for instances whose service names none.
+    pub memory_bytes: Option<u64>,
 }
 
 impl World {
@@ -147,12 +149,13 @@ impl World {
                 tokio::spawn(async move { client.serve(peer, inbox).await });
             }
         });
-        World { client, heard, node: None, scratch, fd_store: Mutex::default() }
+        World { client, heard, node: None, scratch, fd_store: Mutex::default(), memory_bytes: None }
     }
 
     pub async fn start(&mut self) {
         let socket = self.scratch.0.join("run/serve.sock");
         let mut options = NodeOptions::new(self.scratch.node(), socket, TESTBED.into(), Arc::new(TestImage));
+        options.memory_bytes = self.memory_bytes.or(options.memory_bytes);
         options.fd_store_socket = self.fd_store.lock().unwrap().clone();
         self.node = Some(Node::start(options).await.unwrap());
         self.hears("the node connects", |heard| heard.up.then_some(())).await;
@@ -257,8 +260,8 @@ pub fn spec(env: &[(&str, &str)]) -> InstanceSpec {
         env: env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
         secrets: BTreeMap::new(),
         port: 3000,
-        health: Health { path: Some("/health".into()), timeout_ms: 5_000, interval_ms: 1_000 },
-        stop: Stop { before: None, signal: 15, grace_ms: 10_000 },
+        health: Health { path: Some("/health".into()), command: None, timeout_ms: 5_000, interval_ms: 1_000 },
+        stop: Stop { before: None, before_request: None, signal: 15, grace_ms: 10_000 },
         drain_ms: 10_000,
         ready_ms: 20_000,
         resources: Resources::default(),
@@ -266,7 +269,8 @@ pub fn spec(env: &[(&str, &str)]) -> InstanceSpec {
 }
 
 pub fn slot(name: &str, serving: u32, retiring: u32, spec: &InstanceSpec) -> Slot {
-    Slot { release: release(name), number: 1, serving, retiring, spec: spec.clone() }
+    let places = Places { service: Some(3), keys: [("port".to_owned(), 4)].into() };
+    Slot { release: release(name), number: 1, serving, retiring, spec: spec.clone(), places }
 }
 
 pub fn wish(epoch: u64, slots: Vec<Slot>, weights: &[(&str, u32)]) -> LaneWish {

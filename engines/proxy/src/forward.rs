@@ -22,8 +22,9 @@ use crate::exchange::Exchange;
 use crate::headers;
 use crate::instance::{InFlight, Instance};
 use crate::listener::Client;
-use crate::pages::{self, Refusal};
+use crate::pages::{self, Reader, Refusal};
 use crate::routes::{ServiceRoute, fnv};
+use crate::unavailable::takes_html;
 use crate::upstream::{self, Pooled};
 
 /// Answers one request.
@@ -69,13 +70,15 @@ async fn serve(
     started: Instant,
 ) -> Response<ResponseBody> {
     let client = Arc::clone(&turn.0);
+    let at_first = Arc::clone(&route);
+    let reader = Reader { takes_html: takes_html(&parts.headers), notice: &at_first.notice };
     let user = headers::user_address(&parts.headers, &client);
     let chunked = !body.is_end_stream() && body.size_hint().exact().is_none();
     let id = headers::for_instance(&mut parts.headers, &client, &host, chunked);
     let mut exchange = Exchange::new(&client, &route.counters, &parts, id, started);
     let in_flight_max = client.limits().in_flight_per_service_max;
     if route.counters.in_flight.load(Relaxed) > in_flight_max {
-        return pages::end(Refusal::TooManyInFlight, exchange, turn);
+        return pages::end(Refusal::TooManyInFlight, reader, exchange, turn);
     }
     parts.uri = origin_form(parts.uri);
     parts.version = Version::HTTP_11;
@@ -103,13 +106,13 @@ async fn serve(
                 Some(BodyFault::Broken) => Refusal::BodyBroken,
                 None => refusal,
             };
-            return pages::end(refusal, exchange, turn);
+            return pages::end(refusal, reader, exchange, turn);
         }
     };
     let (mut parts, inner) = taken.response.into_parts();
     if parts.status.is_informational() {
         // Nobody asked to switch protocols.
-        return pages::end(Refusal::Broken, exchange, turn);
+        return pages::end(Refusal::Broken, reader, exchange, turn);
     }
     headers::for_client(&mut parts.headers);
     parts.version = Version::HTTP_11;

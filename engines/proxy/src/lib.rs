@@ -19,6 +19,7 @@ mod body;
 mod client_io;
 mod clock;
 mod connect;
+mod deck;
 mod exchange;
 mod forward;
 mod head_scan;
@@ -32,6 +33,7 @@ mod routes;
 mod stats;
 mod table;
 mod trusted;
+mod unavailable;
 mod upstream;
 
 #[cfg(test)]
@@ -46,5 +48,5 @@ pub use stats::change::Changes;
 pub use stats::histogram::Latencies;
 pub use stats::samples::{FailureKind, Sample};
 pub use stats::snapshot::{Count, PathCount, ReleaseStats, Stats, Suspect, SuspectRelease};
-pub use table::{Affinity, Backend, BackendState, Service, ServiceKey, Table, TableError, Upstreams};
+pub use table::{Affinity, Backend, BackendState, Notice, Service, ServiceKey, Table, TableError, Upstreams};
 pub use trusted::{BadNetwork, Network};

@@ -1,16 +1,18 @@
-//! The proxy's own answers: a status, and one line of text that says why.
+//! The proxy's own answers: a status, and a line of text or a page that says why.
 //!
 //! In: a reason. Out: a response. Never names hosts, services or addresses beyond those of the
 //! route that the request itself reached.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Response, StatusCode};
 
 use crate::body::{ResponseBody, Turn};
 use crate::exchange::{Exchange, Outcome};
 use crate::headers::X_REQUEST_ID;
 use crate::stats::samples::FailureKind;
+use crate::table::Notice;
+use crate::unavailable::Unavailable;
 
 /// Why the proxy answers by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,23 +113,52 @@ impl Refusal {
     }
 }
 
+/// Who reads the answer, and what there is to be told of the service.
+#[derive(Clone, Copy)]
+pub(crate) struct Reader<'a> {
+    pub(crate) takes_html: bool,
+    pub(crate) notice: &'a Notice,
+}
+
 /// The answer to a request that reached no service.
 pub(crate) fn refuse(refusal: Refusal, turn: Turn) -> Response<ResponseBody> {
     page(refusal, Bytes::from(refusal.text("") + "\n"), turn)
 }
 
 /// The answer to a request that reached a service; ends its exchange.
-pub(crate) fn end(refusal: Refusal, mut exchange: Exchange, turn: Turn) -> Response<ResponseBody> {
+pub(crate) fn end(refusal: Refusal, reader: Reader<'_>, mut exchange: Exchange, turn: Turn) -> Response<ResponseBody> {
     let key = &exchange.service().key;
-    let of = format!("{} in {}", key.service, key.environment);
+    let what = refusal.text(&format!("{} in {}", key.service, key.environment));
     let request_id = exchange.request_id.clone();
     let id = request_id.to_str().unwrap_or_default();
-    let text = format!("{}\nrequest {id}\n", refusal.text(&of));
+    let (text, is_html) = match refusal {
+        Refusal::NoInstance | Refusal::Unreachable => {
+            let page = Unavailable { what: &what, notice: reader.notice, request_id: id };
+            (if reader.takes_html { page.html() } else { page.text() }, reader.takes_html)
+        }
+        Refusal::Malformed(_)
+        | Refusal::Unknown
+        | Refusal::Method
+        | Refusal::BodyBroken
+        | Refusal::BodyTooLarge
+        | Refusal::UriTooLong
+        | Refusal::Upgrade
+        | Refusal::Broken
+        | Refusal::TooManyInFlight
+        | Refusal::TimedOut => (format!("{what}\nrequest {id}\n"), false),
+    };
     exchange.answered_by_proxy(refusal.status(), text.len());
     let outcome = refusal.outcome(exchange.was_tried());
     exchange.finish(outcome);
     let mut response = page(refusal, Bytes::from(text), turn);
     response.headers_mut().insert(X_REQUEST_ID, request_id);
+    if is_html {
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
+        // It has no scripts and loads nothing, whatever a notice says.
+        let only_styles = "default-src 'none'; style-src 'unsafe-inline'";
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(only_styles));
+    }
     response
 }
 
@@ -140,6 +171,8 @@ fn page(refusal: Refusal, text: Bytes, turn: Turn) -> Response<ResponseBody> {
     let headers = response.headers_mut();
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     headers.insert(CONTENT_TYPE, plain);
+    // It says how things are now.
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if refusal.status() == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
     }

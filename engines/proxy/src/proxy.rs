@@ -42,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) connections: Arc<Semaphore>,
     pub(crate) recorded: Arc<Notify>,
     pub(crate) access: OnceLock<AccessHook>,
+    seed: u64,
     registry: Mutex<Registry>,
 }
 
@@ -74,8 +75,8 @@ pub struct Gauges {
 }
 
 impl Proxy {
-    /// A proxy with an empty table and no listener.
-    pub fn new(limits: Limits, connector: Arc<dyn Connector>) -> Self {
+    /// A proxy with an empty table and no listener. By the seed the order is chosen in which releases take requests.
+    pub fn new(limits: Limits, connector: Arc<dyn Connector>, seed: u64) -> Self {
         let connections = limits.connections_max.min(Semaphore::MAX_PERMITS);
         Proxy {
             shared: Arc::new(Shared {
@@ -86,6 +87,7 @@ impl Proxy {
                 tables: watch::Sender::new(0),
                 recorded: Arc::default(),
                 access: OnceLock::new(),
+                seed,
                 registry: Mutex::default(),
             }),
         }
@@ -104,7 +106,8 @@ impl Proxy {
         let mut registry = self.shared.registry();
         let limits = &self.shared.limits;
         let recorded = &self.shared.recorded;
-        let routes = Routes::compile(Arc::new(table), |service| registry.route(service, limits, recorded))?;
+        let seed = self.shared.seed;
+        let routes = Routes::compile(Arc::new(table), |service| registry.route(service, limits, recorded, seed))?;
         let table = Arc::clone(&routes.table);
         registry.allow_serving(&table);
         self.shared.routes.store(Arc::new(routes));
@@ -194,7 +197,7 @@ impl Shared {
 }
 
 impl Registry {
-    fn route(&mut self, service: &Service, limits: &Limits, recorded: &Arc<Notify>) -> ServiceRoute {
+    fn route(&mut self, service: &Service, limits: &Limits, recorded: &Arc<Notify>, seed: u64) -> ServiceRoute {
         let key = &service.key;
         let counters = self.services.entry(key.clone());
         let counters = counters.or_insert_with(|| Arc::new(ServiceCounters::new(key.clone(), Arc::clone(recorded))));
@@ -207,7 +210,7 @@ impl Registry {
             ReleaseRoute::new(release, upstreams.weight, serving)
         });
         let releases = releases.collect();
-        ServiceRoute::new(counters, service, limits.hold_max, releases)
+        ServiceRoute::new(counters, service, limits.hold_max, releases, seed)
     }
 
     /// The instance of a backend, made known; `None` if it gets nothing new.

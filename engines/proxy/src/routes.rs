@@ -7,9 +7,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::deck::Deck;
 use crate::instance::{InFlight, Instance};
 use crate::stats::{ReleaseCounters, ServiceCounters};
-use crate::table::{Affinity, Service, Table, TableError};
+use crate::table::{Affinity, Notice, Service, Table, TableError};
 
 /// Cohorts are counted in basis points.
 const COHORTS: u64 = 10_000;
@@ -26,11 +27,10 @@ pub(crate) struct Routes {
 pub(crate) struct ServiceRoute {
     pub(crate) counters: Arc<ServiceCounters>,
     pub(crate) hold: Duration,
+    pub(crate) notice: Notice,
     affinity: Affinity,
     releases: Vec<ReleaseRoute>,
-    /// Smooth weighted round robin, one whole period of it: each release as often as its weight
-    /// says, as evenly spread as possible.
-    schedule: Vec<u8>,
+    deck: Deck,
     weights_sum: u64,
 }
 
@@ -165,14 +165,16 @@ impl ServiceRoute {
         service: &Service,
         hold_max: Duration,
         releases: Vec<ReleaseRoute>,
+        seed: u64,
     ) -> Self {
         let weights: Vec<u32> = releases.iter().map(|release| release.weight).collect();
         ServiceRoute {
+            deck: Deck::new(&weights, mix(seed ^ counters.seed())),
             counters,
             hold: Duration::from_millis(service.hold_ms).min(hold_max),
+            notice: service.notice.clone(),
             affinity: service.affinity,
             releases,
-            schedule: schedule(&weights),
             weights_sum: weights.iter().map(|w| u64::from(*w)).sum(),
         }
     }
@@ -182,7 +184,7 @@ impl ServiceRoute {
     /// `ticket` is the request's number within the service, `client` the hash of its client.
     pub(crate) fn choose(&self, ticket: u64, client: u64, tried: &[Arc<Instance>]) -> Option<Chosen<'_>> {
         let first = match self.affinity {
-            Affinity::None => self.scheduled(ticket)?,
+            Affinity::None => self.deck.turn(ticket)?,
             Affinity::Client => self.cohort(client)?,
         };
         let others = (0..self.releases.len()).rev().filter(|i| *i != first);
@@ -191,11 +193,6 @@ impl ServiceRoute {
             let flight = release.give(ticket, tried)?;
             Some(Chosen { release, flight })
         })
-    }
-
-    fn scheduled(&self, ticket: u64) -> Option<usize> {
-        let at = index(ticket, self.schedule.len().max(1));
-        self.schedule.get(at).map(|i| usize::from(*i))
     }
 
     /// Cohorts fill from the last release: a client belongs to it when its bucket lies below the
@@ -223,32 +220,4 @@ pub(crate) fn mix(number: u64) -> u64 {
 /// FNV-1a: the same on every machine and in every version, which cohorts need.
 pub(crate) fn fnv(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
-}
-
-/// One period of smooth weighted round robin, weights reduced by their common divisor.
-fn schedule(weights: &[u32]) -> Vec<u8> {
-    let divisor = weights.iter().fold(0, |a, b| gcd(a, *b));
-    if divisor == 0 {
-        return Vec::new();
-    }
-    let weights: Vec<i64> = weights.iter().map(|w| i64::from(w / divisor)).collect();
-    let sum: i64 = weights.iter().sum();
-    let mut current = vec![0_i64; weights.len()];
-    let mut turns = Vec::new();
-    for _ in 0..sum {
-        for (have, weight) in current.iter_mut().zip(&weights) {
-            *have += weight;
-        }
-        // The last of equals is the newest release: it is tried early rather than late.
-        let best = (0..current.len()).max_by_key(|i| current.get(*i).copied());
-        if let Some(have) = best.and_then(|best| current.get_mut(best)) {
-            *have -= sum;
-        }
-        turns.extend(best.and_then(|best| u8::try_from(best).ok()));
-    }
-    turns
-}
-
-fn gcd(a: u32, b: u32) -> u32 {
-    if b == 0 { a } else { gcd(b, a % b) }
 }

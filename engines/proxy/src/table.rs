@@ -58,9 +58,25 @@ pub struct Service {
     /// `Limits::hold_max`. 0, the default, answers 503 at once, so that an outage is seen as one.
     #[serde(default)]
     pub hold_ms: u64,
+    /// What is said to those who come while no instance is ready.
+    #[serde(default)]
+    pub notice: Notice,
     /// The releases, **the oldest first**: with [`Affinity::Client`] cohorts fill from the last one,
     /// so that raising its weight only moves users forward.
     pub releases: Vec<Upstreams>,
+}
+
+/// What is said to everybody who comes while no instance is ready; what is empty is not said. It is public: nothing
+/// that an instance has written belongs into it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Notice {
+    /// What is going on: one sentence.
+    pub text: String,
+    /// Since when no instance is ready.
+    pub since: String,
+    /// The command that explains it to the people who run the service.
+    pub command: String,
 }
 
 /// How a request finds its release.

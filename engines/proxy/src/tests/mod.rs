@@ -170,7 +170,7 @@ impl World {
 
     fn with(limits: Limits) -> World {
         let connector = Arc::new(TcpConnector::new());
-        let proxy = Proxy::new(limits, Arc::clone(&connector) as Arc<dyn Connector>);
+        let proxy = Proxy::new(limits, Arc::clone(&connector) as Arc<dyn Connector>, 7);
         let listener = listen(&proxy, Binding::Hosts);
         World { address: listener.local_addr(), proxy, listener, connector }
     }
@@ -211,6 +211,7 @@ fn service(releases: Vec<Upstreams>) -> Service {
         ports: vec![8080],
         affinity: Affinity::None,
         hold_ms: 0,
+        notice: Notice::default(),
         releases,
     }
 }

@@ -236,8 +236,43 @@ async fn a_service_without_a_ready_instance_answers_503_and_says_which() {
     assert_eq!(reply.headers["retry-after"], "1");
     let first = reply.body.lines().next().unwrap();
     assert_eq!(first, "no instance of api in production is ready");
+    assert_eq!(reply.headers["cache-control"], "no-store");
     let stats = world.stats();
     assert_eq!((stats.unavailable, stats.releases.len()), (1, 0));
+}
+
+// R248
+#[tokio::test]
+async fn a_browser_gets_a_page_with_what_is_going_on() {
+    let world = World::new();
+    let mut api = service(vec![]);
+    api.notice = Notice {
+        text: "r4 is being <started>".into(),
+        since: "2026-03-01T12:34:56Z".into(),
+        command: "slipway why api".into(),
+    };
+    world.proxy.apply(Table { services: vec![api] }).unwrap();
+    let mut client = world.client().await;
+    let mut request = get("/");
+    request.headers_mut().insert("accept", "text/html,*/*;q=0.8".parse().unwrap());
+    let page = client.send(request).await;
+    assert_eq!((page.status, page.headers["retry-after"].as_bytes()), (503, &b"1"[..]));
+    assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
+    assert_eq!(page.headers["cache-control"], "no-store");
+    for part in
+        ["no instance of api in production is ready", "r4 is being &lt;started&gt;", "12:34:56Z", "slipway why api"]
+    {
+        assert!(page.body.contains(part), "`{part}` is missing in {}", page.body);
+    }
+    let text = client.get("/").await;
+    assert_eq!(text.headers["content-type"], "text/plain; charset=utf-8");
+    let lines: Vec<&str> = text.body.lines().take(3).collect();
+    let wanted = [
+        "no instance of api in production is ready",
+        "since 2026-03-01T12:34:56Z: r4 is being <started>",
+        "explained by: slipway why api",
+    ];
+    assert_eq!(lines, wanted);
 }
 
 #[tokio::test]
@@ -280,7 +315,7 @@ fn a_table_that_contradicts_itself_is_refused_and_says_where() {
         let table = Table { services };
         let json = serde_json::to_string(&table).unwrap();
         assert_eq!(serde_json::from_str::<Table>(&json).unwrap(), table);
-        let proxy = Proxy::new(Limits::default(), Arc::new(TcpConnector::new()));
+        let proxy = Proxy::new(Limits::default(), Arc::new(TcpConnector::new()), 7);
         let outcome = proxy.apply(table);
         outcome.map_or_else(|error| error.to_string(), |()| "fine".to_owned())
     };
