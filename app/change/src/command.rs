@@ -11,8 +11,11 @@ use slipway_model::{Actor, ChangeId, CommitId, Lane, NewFact, ProjectName, RunId
 use slipway_ports::Append;
 use slipway_rollout::Event;
 
+/// How long a command's answer waits for what follows from it.
+const FOLLOWED_MS: u64 = 5_000;
+
 impl Road {
-    /// Records a command. `change` is the one it is about, if it is about one.
+    /// Records a command and returns its number. `change` is the one it is about, if it is about one.
     ///
     /// # Errors
     /// When the journal fails; nothing happens then.
@@ -22,7 +25,7 @@ impl Road {
         actor: &Actor,
         change: Option<ChangeId>,
         command: Command,
-    ) -> Result<(), String> {
+    ) -> Result<u64, String> {
         let stream = match (&command.environment, &command.service, &change) {
             (Some(environment), Some(service), _) => stream::lane(&Lane {
                 project: project.clone(),
@@ -34,7 +37,23 @@ impl Road {
         };
         let fact = NewFact::new(change, Body::CommandGiven(command)).by(actor.clone());
         let append = Append::to(project, stream).fact(fact);
-        self.stages().store.append(append).await.map_err(|error| explained(&error)).map(drop)
+        let appended = self.stages().store.append(append).await.map_err(|error| explained(&error))?;
+        Ok(appended.facts.last().map_or(0, |fact| fact.n))
+    }
+
+    /// Returns when what follows at once from a command is recorded and seen by everybody who looks: whoever asks next
+    /// sees the world after it. Not longer than a moment; the work itself goes on in any case.
+    pub async fn followed(&self, command: u64) {
+        let clock = &self.stages().clock;
+        tokio::select! {
+            () = self.inner.progress.carried_out(command) => {}
+            () = clock.sleep(FOLLOWED_MS) => return,
+        }
+        let newest = *self.stages().store.newest().borrow();
+        tokio::select! {
+            () = self.inner.progress.read(newest) => {}
+            () = clock.sleep(FOLLOWED_MS) => {}
+        }
     }
 
     pub(crate) async fn command(&self, project: &ProjectName, command: &Command, actor: &Actor) -> Result<(), String> {
@@ -46,7 +65,6 @@ impl Road {
         match (command.verb.as_str(), lane) {
             ("deploy" | "promote", Some(lane)) => self.ask_by_hand(&lane, command, actor, Purpose::Deploy).await,
             ("rollback", Some(lane)) => self.ask_by_hand(&lane, command, actor, Purpose::Rollback).await,
-            ("approve" | "reject" | "secret", Some(lane)) => self.regate(&lane).await,
             ("abort", Some(lane)) => {
                 self.deliver(&lane, Event::Abort { reason: reason(command, "aborted by command") }).await
             }

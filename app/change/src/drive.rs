@@ -5,6 +5,7 @@
 use crate::queue::{Progress, Queues};
 use crate::road::{Aggregate, Order, aggregate, next};
 use crate::timers::{Purpose, Timers};
+use futures::FutureExt;
 use slipway_feedback::Projection;
 use slipway_image::Building;
 use slipway_jobs::Jobs;
@@ -64,12 +65,24 @@ pub(crate) enum Work {
     Resume(Lane),
 }
 
+impl Work {
+    fn name(&self) -> &'static str {
+        match self {
+            Work::Order(..) => "an order",
+            Work::Seen(_) => "what a node saw",
+            Work::Traffic(_) => "what a proxy counted",
+            Work::Timer(..) => "a timer",
+            Work::Resume(_) => "a rollout that goes on",
+        }
+    }
+}
+
 pub(crate) struct Inner {
     pub stages: Stages,
     pub projection: RwLock<Projection>,
     pub live: broadcast::Sender<Arc<Fact>>,
     queues: Queues<Work>,
-    progress: Progress,
+    pub(crate) progress: Progress,
     pub timers: Timers,
 }
 
@@ -164,8 +177,10 @@ impl Road {
             let Some(last) = facts.last() else { return Ok(()) };
             *read = last.n;
             for fact in facts {
+                let n = fact.n;
                 self.hand_out(&fact);
                 self.project(fact);
+                self.inner.progress.shown(n);
             }
         }
     }
@@ -194,7 +209,11 @@ impl Road {
 
     async fn work_off(&self, aggregate: Aggregate) {
         while let Some(work) = self.inner.queues.pop(&aggregate) {
-            self.carry_out(work).await;
+            let what = work.name();
+            // A bug in one piece of work must not stop what comes behind it.
+            if let Err(said) = unharmed(self.carry_out(work)).await {
+                (self.inner.stages.complain)(&format!("{what}: {said}"));
+            }
         }
     }
 
@@ -218,7 +237,7 @@ impl Road {
         R: Future<Output = Result<(), String>>,
     {
         let (mut pause, longest) = AGAIN_MS;
-        while let Err(error) = attempt().await {
+        while let Err(error) = unharmed(attempt()).await.and_then(|done| done) {
             // Only who failed is put in words, and not with all it carries.
             let what: String = format!("{what:?}").chars().take(80).collect();
             (self.inner.stages.complain)(&format!("{what}: {error}; again in {pause} ms"));
@@ -274,6 +293,7 @@ impl Road {
                 self.project(fact);
             }
         }
+        self.inner.progress.shown(read);
         for intent in intents {
             self.perform(intent);
         }
@@ -299,5 +319,27 @@ impl Road {
                 self.push(Aggregate::Lane(lane.clone()), Work::Timer(lane, purpose));
             }
         }
+    }
+}
+
+/// Carries something out; where a bug panics, says what it said.
+async fn unharmed<T>(work: impl Future<Output = T>) -> Result<T, String> {
+    let caught = std::panic::AssertUnwindSafe(work).catch_unwind().await;
+    caught.map_err(|said| {
+        let text = said.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| said.downcast_ref::<String>().cloned()).unwrap_or_default();
+        format!("a bug in Slipway: {text}; please report it")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unharmed;
+
+    #[tokio::test]
+    async fn a_bug_in_one_piece_of_work_is_an_error_and_not_the_end_of_what_comes_behind_it() {
+        let said = unharmed(async { panic!("out of range") }).await.map(|(): ()| ());
+        assert_eq!(said, Err("a bug in Slipway: out of range; please report it".to_owned()));
+        assert_eq!(unharmed(async { 7 }).await, Ok(7));
     }
 }

@@ -13,7 +13,7 @@
 //!                                                 VerdictGiven
 //! ```
 
-use slipway_model::fact::{Body, Candidate, ChangeInfo, Command, Fact, Gate, RolloutMoved};
+use slipway_model::fact::{Body, Candidate, ChangeInfo, Command, Fact, Gate, NEEDS, RolloutMoved};
 use slipway_model::release::Release;
 use slipway_model::rollout::Phase;
 use slipway_model::verdict::Verdict;
@@ -72,6 +72,11 @@ pub fn next(fact: &Fact) -> Vec<Order> {
         }
         Body::ReleaseQueued(Candidate { lane, .. }) => vec![Order::Gate(lane.clone())],
         Body::ReleaseGated { candidate, gate: Gate::Open { .. } } => vec![Order::Begin(candidate.lane.clone())],
+        // Its own content is good: it asks again with the next change that brings what it needs.
+        Body::ReleaseGated { candidate, gate: Gate::Refused { reason, .. } } if reason.starts_with(NEEDS) => {
+            let lane = &candidate.lane;
+            [Order::Forget(lane.clone()), Order::GateOthers(lane.clone())].into_iter().chain(settle()).collect()
+        }
         Body::ReleaseGated { candidate, gate: Gate::Identical { .. } | Gate::Refused { .. } } => {
             [Order::GateOthers(candidate.lane.clone())].into_iter().chain(settle()).collect()
         }
@@ -84,13 +89,23 @@ pub fn next(fact: &Fact) -> Vec<Order> {
         Body::EvidenceKept { lane, rollout, .. } => vec![Order::Captured(lane.clone(), rollout.clone())],
         Body::HoldSet { lane, .. } => vec![Order::Forget(lane.clone())],
         Body::HoldReleased { lane, .. } => vec![Order::Gate(lane.clone())],
-        Body::CommandGiven(command) => vec![Order::Obey(Box::new(command.clone()), fact.actor.clone())],
+        Body::CommandGiven(command) => match consent(&fact.project, command) {
+            Some(lane) => vec![Order::Gate(lane)],
+            None => vec![Order::Obey(Box::new(command.clone()), fact.actor.clone())],
+        },
         Body::ChangeEnded { .. }
         | Body::JobStarted { .. }
         | Body::ImageStarted { .. }
         | Body::InstanceState { .. }
         | Body::NoticeSent { .. } => Vec::new(),
     }
+}
+
+/// Where a command changes only what a gate sees: the gate is asked again.
+fn consent(project: &ProjectName, command: &Command) -> Option<Lane> {
+    let is_one = matches!(command.verb.as_str(), "approve" | "reject" | "secret");
+    let (environment, service) = (command.environment.clone()?, command.service.clone()?);
+    is_one.then(|| Lane { project: project.clone(), environment, service })
 }
 
 fn rollout(moved: &RolloutMoved) -> Vec<Order> {

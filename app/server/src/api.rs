@@ -332,6 +332,12 @@ pub async fn releases(
     Ok(Json(releases))
 }
 
+/// `POST /api/v1/clean-up` (R143).
+pub async fn clean_up(State(server): State<Server>, Extension(caller): Extension<Caller>) -> Answer<crate::Swept> {
+    server.audit(&crate::auth::system(), &caller, "clean-up", "", None).await?;
+    (server.parts.clean_up)().await.map(Json).map_err(Problem::broken)
+}
+
 #[derive(Deserialize)]
 pub struct SecretName {
     name: String,
@@ -418,6 +424,7 @@ impl Server {
             .give(project, &slipway_model::Actor(caller.name.clone()), None, command)
             .await
             .map_err(Problem::broken)
+            .map(drop)
     }
 }
 

@@ -78,13 +78,12 @@ pub async fn command(
     if asked.dry_run {
         return Ok(Json(Answered { will, done: false }));
     }
+    let mut last = 0;
     for act in acts {
-        server
-            .road()
-            .give(&project, &Actor(caller.name.clone()), act.change, act.command)
-            .await
-            .map_err(Problem::broken)?;
+        let actor = Actor(caller.name.clone());
+        last = server.road().give(&project, &actor, act.change, act.command).await.map_err(Problem::broken)?;
     }
+    server.road().followed(last).await;
     Ok(Json(Answered { will, done: true }))
 }
 

@@ -154,7 +154,8 @@ struct Limited {
 
 impl Limited {
     fn new(blobs: &Blobs, what: &str, limit: u64) -> Result<Limited, Problem> {
-        let writer = blobs.writer(what).map_err(|source| blob_failed(what, source))?;
+        // The store quotes the name that it is given.
+        let writer = blobs.writer(what.replace('`', "")).map_err(|source| blob_failed(what, source))?;
         Ok(Limited { what: what.to_owned(), writer, limit, is_over: false })
     }
 
@@ -175,7 +176,12 @@ impl Limited {
 }
 
 fn blob_failed(what: &str, source: BlobError) -> Problem {
-    Problem::Machine(WorkerError::Blob { what: format!("{what} cannot be stored"), source })
+    let what = match source {
+        // It names what there is no room for by itself.
+        BlobError::DiskFull { .. } => "what a job made cannot be stored".to_owned(),
+        _ => format!("{what} cannot be stored"),
+    };
+    Problem::Machine(WorkerError::Blob { what, source })
 }
 
 impl Write for Limited {
