@@ -1,4 +1,4 @@
-//! The one table of rights: which verb needs which right (DESIGN §3.14). What is not in it is denied.
+//! The one table of rights: which verb needs which right. What is not in it is denied.
 //!
 //! In: verbs and the rights of a token. Out: yes or no with the missing right. Never: an exception elsewhere.
 

@@ -1,6 +1,6 @@
 //! The API's reading half, secrets and tokens.
 //!
-//! In: requests whose right was checked. Out: the shapes of INTERFACE.md. Never: a secret's value.
+//! In: requests whose right was checked. Out: the shapes that are promised. Never: a secret's value.
 
 use crate::what::What;
 use crate::{Caller, Problem, Server};

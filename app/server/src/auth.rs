@@ -1,4 +1,4 @@
-//! Who somebody is and what they may: tokens, one-time codes, sessions (DESIGN §3.14).
+//! Who somebody is and what they may: tokens, one-time codes, sessions.
 //!
 //! In: headers. Out: a [`Caller`] with rights. Never: a token in clear in the journal, in a log or in an error.
 

@@ -1,4 +1,4 @@
-//! What a WHAT means: a commit, branch or tag, a service, a service's release, a job (INTERFACE.md).
+//! What a WHAT means: a commit, branch or tag, a service, a service's release, a job.
 //!
 //! In: the text. Out: one meaning, or all candidates. Never: the first of several.
 

@@ -1,4 +1,4 @@
-//! Why a command ends and with which code (STYLE.md §6).
+//! Why a command ends and with which code.
 //!
 //! In: errors. Out: a message that ends in what to do, and a code. Never: a secret in a message.
 

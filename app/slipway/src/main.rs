@@ -1,7 +1,7 @@
 //! The one binary. Before anything else it finds out what it is: a shim, a Git hook, or the command line.
 //!
 //! In: arguments, environment, standard input. Out: data on standard output, everything else on standard error, exit
-//! codes as STYLE says. Never: a decision; commands are thin.
+//! codes as `exit.rs` says. Never: a decision; commands are thin.
 
 #![allow(clippy::print_stdout, clippy::print_stderr)] // this package alone speaks to the terminal
 

@@ -1,4 +1,4 @@
-//! The data folder (INTERFACE.md, "The data folder") and what is found where in it.
+//! The data folder and what is found where in it.
 
 use std::path::{Path, PathBuf};
 

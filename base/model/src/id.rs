@@ -110,7 +110,7 @@ id_type!(/// One execution of one job.
 id_type!(/// Content by its SHA-256: `sha256:` and 64 hex digits.
     Digest, "a digest", "`sha256:` and 64 hexadecimal digits",
     |t| t.strip_prefix("sha256:").is_some_and(|h| is_hex(h, 64..=64)));
-id_type!(/// A key that stands for all that determines a result (DESIGN §3.5): 64 hex digits.
+id_type!(/// A key that stands for all that determines a result: 64 hex digits.
     ContentKey, "a content key", "64 hexadecimal digits", |t| is_hex(t, 64..=64));
 
 impl CommitId {

@@ -7,7 +7,7 @@ use crate::time::At;
 use crate::verdict::VerdictKind;
 use serde::{Deserialize, Serialize};
 
-/// Where a rollout is (DESIGN §3.3).
+/// Where a rollout is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {

@@ -1,4 +1,4 @@
-//! The JSON shapes of INTERFACE.md: what `--json` prints and the API answers.
+//! The JSON shapes that are promised: what `--json` prints and the API answers.
 //!
 //! In: nothing. Out: plain data made by the feedback stage. Never decides.
 

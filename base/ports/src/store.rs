@@ -1,4 +1,4 @@
-//! The journal port (DESIGN §3.7): facts in streams, intents beside them, a few index rows.
+//! The journal port: facts in streams, intents beside them, a few index rows.
 //!
 //! In: facts and intents, recorded together or not at all. Out: facts in order of their number. Never: updates a fact.
 

@@ -1,5 +1,5 @@
 //! The road over fake engines: one seed is one whole history, with faults and crashes, and every invariant of
-//! DESIGN §3.3 is checked while it happens.
+//! a rollout is checked while it happens.
 //!
 //! In: a seed, and the rollout machine's function (the real one, or a broken one that must be caught). Out: the
 //! facts, what was violated, which points were passed. Never: the machine's clock, chance, network or disk.

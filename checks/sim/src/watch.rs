@@ -1,4 +1,4 @@
-//! Checks the invariants of DESIGN §3.3 while a history happens.
+//! Checks the invariants of a rollout while a history happens.
 //!
 //! In: every happening on the node, every fact. Out: what was violated, with when and where. Never: changes anything.
 

@@ -1,4 +1,4 @@
-//! The journal over SQLite (DESIGN §3.7).
+//! The journal over SQLite.
 //!
 //! In: appends, each one transaction. Out: facts in the order of their numbers, durable before they are answered.
 //! Never: updates or deletes a fact; keeps logs or samples; lets two processes write.

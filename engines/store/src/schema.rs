@@ -55,7 +55,7 @@ CREATE TABLE counters (
 pub fn open(path: &Path) -> Result<Connection, StoreError> {
     let explained = |error: rusqlite::Error| explain(&error, path);
     let connection = Connection::open(path).map_err(explained)?;
-    // FULL: a transaction that was answered survives the loss of power (DESIGN §2, "the only points of persistence").
+    // FULL: a transaction that was answered survives the loss of power.
     connection
         .execute_batch(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;

@@ -1,4 +1,4 @@
-//! Seals values at rest (DESIGN §3.15).
+//! Seals values at rest.
 //!
 //! In: values and the names they belong to. Out: sealed texts. Never: writes a value in clear, logs one, accepts a
 //! sealed value under another name than it was sealed for.

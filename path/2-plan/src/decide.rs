@@ -1,4 +1,4 @@
-//! The plan: which items there are, their content keys, and what is to be done about each (DESIGN §3.2, §3.5).
+//! The plan: which items there are, their content keys, and what is to be done about each.
 //!
 //! In: a commit's files and configuration; then what is known of the keys. Out: a plan with a reason for each item.
 //! Never: I/O. The work is in two halves, because keys must exist before anybody can be asked about them.

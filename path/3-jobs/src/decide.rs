@@ -71,7 +71,7 @@ fn causes(outcome: &JobOutcome) -> Vec<String> {
     network.into_iter().chain(outcome.exit_code.map(|code| format!("exit {code}"))).collect()
 }
 
-/// Whether the result stands for its content from now on (DESIGN §3.2: infrastructure failures never do).
+/// Whether the result stands for its content from now on (infrastructure failures never do).
 #[must_use]
 pub fn is_remembered(result: JobResult) -> bool {
     match result {

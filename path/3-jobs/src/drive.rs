@@ -211,7 +211,7 @@ fn unable(result: JobResult, reason: String) -> JobOutcome {
     }
 }
 
-/// `CI`, `SLIPWAY_*` and the job's own environment (CONFIG.md, "Inside a step").
+/// `CI`, `SLIPWAY_*` and the job's own environment.
 fn environment(project: &ProjectName, wanted: &Wanted, run: &RunId) -> BTreeMap<String, String> {
     let info = &wanted.info;
     let mut env = BTreeMap::from([

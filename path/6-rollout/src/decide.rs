@@ -1,4 +1,4 @@
-//! The rollout machine: `step(state, event, now) → (state, intents)` (DESIGN §3.3).
+//! The rollout machine: `step(state, event, now) → (state, intents)`.
 //!
 //! In: a state, what happened, what time it is. Out: the next state and what is to be done about it. Never: I/O,
 //! a clock, chance; never goes backwards in epochs; never stops an old instance before the verdict of its step.

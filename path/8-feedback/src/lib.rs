@@ -1,6 +1,6 @@
 //! Stage 8, feedback: everything that people get to see, made from facts and observations.
 //!
-//! In: every fact from number 1 on, what nodes see, what the proxy counts. Out: views (the shapes of INTERFACE.md),
+//! In: every fact from number 1 on, what nodes see, what the proxy counts. Out: views (the shapes that are promised),
 //! lines for the pusher's terminal, explanations. Never: a fact of its own, a decision, printing.
 
 pub mod change;

@@ -1,4 +1,4 @@
-//! What a `git push` prints (INTERFACE.md): one short line per fact, in order, until all is decided.
+//! What a `git push` prints: one short line per fact, in order, until all is decided.
 //!
 //! In: the facts of one change, in order. Out: lines without the leading `slipway`, and whether it is over. Never:
 //! waits, prints, colours.
@@ -17,7 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub struct Said {
     /// Lines to print, each whole.
     pub lines: Vec<String>,
-    /// Set once all is decided or waits: the exit code of a command that waited (STYLE.md §6).
+    /// Set once all is decided or waits: the exit code of a command that waited.
     pub over: Option<i32>,
 }
 

@@ -1,4 +1,4 @@
-//! Facts in; the lines of a push, `status` and `why` out (INTERFACE.md, "What a `git push` prints").
+//! Facts in; the lines of a push, `status` and `why` out.
 
 use crate::{Follow, Projection, status, why};
 use serde_json::json;

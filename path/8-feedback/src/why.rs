@@ -119,7 +119,7 @@ fn evidence(evidence: &slipway_model::verdict::Evidence) -> Vec<String> {
     lines
 }
 
-/// Why an item ran or did not: file by file what differs from the same item of an earlier plan (DESIGN §3.5).
+/// Why an item ran or did not: file by file what differs from the same item of an earlier plan.
 #[must_use]
 pub fn item(item: &Item, before: Option<&Item>) -> Vec<String> {
     let mut lines = vec![format!("{}: {}, {}", item.id, item.decision.word(), item.reason)];
