@@ -190,9 +190,14 @@ impl<'a> Repo<'a> {
 
     /// Starts a push in a process group of its own.
     pub fn pushing(&self, arguments: &[&str]) -> Pushing {
+        self.pushing_with(&self.world.token, arguments)
+    }
+
+    /// Starts a push with another token.
+    pub fn pushing_with(&self, token: &str, arguments: &[&str]) -> Pushing {
         let mut all = vec!["push"];
         all.extend(arguments);
-        let mut command = self.git_command(&self.world.token, &all);
+        let mut command = self.git_command(token, &all);
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
         let reader = BufReader::new(child.stderr.take().unwrap());
         let (say, lines) = channel();
@@ -228,6 +233,15 @@ impl<'a> Repo<'a> {
         });
     }
 
+    /// Waits until a job has come to its [`GATE`].
+    pub fn gate_waits(&self, commit: &str, script: &str) {
+        until("a job waits at its gate", || {
+            let jobs = crate::machine::processes(&format!("SLIPWAY_COMMIT={commit}"));
+            let sleeps = jobs.iter().any(|(_, line)| line.starts_with("sleep"));
+            (sleeps && jobs.iter().any(|(_, line)| line.contains(script))).then_some(())
+        });
+    }
+
     /// A command of the binary in this repository.
     pub fn slipway(&self, arguments: &[&str]) -> Said {
         said(&mut self.world.command(&self.root, arguments))
@@ -249,7 +263,12 @@ impl<'a> Repo<'a> {
 
     /// The address of a service in production that every resolver knows: its own port.
     pub fn address(&self, service: &str) -> String {
-        let lane = self.lane("production", service);
+        self.address_in("production", service)
+    }
+
+    /// The address of a service in an environment: its own port.
+    pub fn address_in(&self, environment: &str, service: &str) -> String {
+        let lane = self.lane(environment, service);
         let addresses = lane["addresses"].as_array().unwrap_or_else(|| panic!("{service} has no address: {lane}"));
         let own = addresses.iter().filter_map(Value::as_str).find(|address| address.contains("127.0.0.1:"));
         own.unwrap_or_else(|| panic!("{service} has no port: {lane}")).to_owned()

@@ -1,13 +1,19 @@
 //! The tests, by what they are about.
 
+mod alone;
 mod bad_input;
 mod bad_release;
 mod commands;
 mod disk;
 mod kills;
+mod leaving;
 mod local;
 mod lost;
+mod one_file;
+mod people;
 mod push;
 mod registry;
+mod road;
 mod rollout;
 mod secrets;
+mod traced;

@@ -5,11 +5,18 @@ use crate::repo::{GATE, Repo, file, service};
 use crate::world::{World, said};
 use std::net::TcpListener;
 
-/// Who is not ready after three seconds is not waited for.
-fn soon_late(repo: &Repo<'_>) {
-    let text = file(&[service("web", 1)]).replace("health: /health", "health: { path: /health, timeout: 3s }");
-    repo.write("slipway.yaml", &text);
-}
+/// A file with three errors, and what is said of them: the place, the line itself, the nearest key.
+const BROKEN: (&str, [&str; 3]) = (
+    "services:\n  web:\n    path: web\n    prot: 8080\n    replicas: many\n  web2: { path: nowhere, healt: / }\n",
+    [
+        "error: unknown key `prot` in a service\n  --> slipway.yaml:4:5\n4 |     prot: 8080\n  |     ^^^^\nhint: did you \
+         mean `port`?",
+        "error: `replicas` must be a whole number from 1 to 1000\n  --> slipway.yaml:5:15\n5 |     replicas: many\n  \
+         |               ^^^^",
+        "error: unknown key `healt` in a service\n  --> slipway.yaml:6:26\n6 |   web2: { path: nowhere, healt: / }\n  \
+         |                          ^^^^^\nhint: did you mean `health`?",
+    ],
+);
 
 #[test]
 fn a_broken_file_is_refused_at_the_push_with_all_its_errors() {
@@ -18,31 +25,36 @@ fn a_broken_file_is_refused_at_the_push_with_all_its_errors() {
     repo.commit("one");
     repo.push_main().says("LIVE");
     let good = repo.head();
-    repo.write(
-        "slipway.yaml",
-        "services:\n  web:\n    path: web\n    prot: 8080\n    replicas: many\n  web2: { path: nowhere, healt: / }\n",
-    );
+    repo.write("slipway.yaml", BROKEN.0);
     repo.commit("broken");
     let pushed = repo.push(&["slipway", "main"]);
     assert!(!pushed.ok);
-    let pushed =
-        pushed.says("slipway.yaml:4:5").says("prot").says("port").says("slipway.yaml:5:").says("slipway.yaml:6:");
-    let pushed = pushed.says("healt");
+    let plain = pushed.text.replace("remote: slipway ", "");
+    let linted = repo.slipway(&["lint"]).expect(1).err;
+    for message in BROKEN.1 {
+        assert!(plain.contains(message), "{message}\nis missing in:\n{plain}");
+        assert!(linted.contains(message), "{message}\nis missing in:\n{linted}");
+    }
+    // Nothing of it stays: neither the branch nor a change knows of it.
     let refs = repo.git(&["ls-remote", "slipway", "refs/heads/main"]).expect(0).out;
     assert!(refs.starts_with(&good), "{refs}: {}", pushed.text);
+    assert_eq!(repo.status()["changes"].as_array().map(Vec::len), Some(1));
+    assert_eq!(get(&repo.address("web"), "/").unwrap().body, "version one");
     // Elsewhere it is stored, and the change fails with the same message.
     repo.push(&["slipway", "main:try"]).says("FAILED").says("prot");
-    assert_eq!(repo.slipway(&["lint"]).code, 1);
-    let other = repo.slipway(&["lint"]).err;
-    assert!(other.contains("4:5") && other.contains("healt"), "{other}");
+    let failed = repo.slipway(&["watch", "try"]).expect(1);
+    assert!(failed.out.contains("slipway.yaml:4:5") && failed.out.contains("did you mean `port`?"), "{failed:?}");
     repo.git(&["reset", "-q", "--hard", &good]).expect(0);
     repo.write("slipway.yaml", "project: another\n");
     repo.commit("another");
     let pushed = repo.push(&["slipway", "main"]);
     assert!(!pushed.ok);
-    pushed.says("another");
+    pushed
+        .says("error: slipway.yaml:1 says project `another`, this is `broken`")
+        .says("hint: push to /git/another.git");
 }
 
+// R009
 #[test]
 fn what_is_not_yet_supported_is_refused_with_its_place() {
     let world = World::start();
@@ -52,6 +64,24 @@ fn what_is_not_yet_supported_is_refused_with_its_place() {
     let pushed = repo.push(&["slipway", "main"]);
     assert!(!pushed.ok);
     pushed.says("not yet supported").says("slipway.yaml:4:");
+    let on = "      test: { run: ./test.sh, on: [push, pull_request] }\n";
+    repo.write(
+        "slipway.yaml",
+        &file(&[service("web", 1).replace("      test: { run: ./test.sh, network: off }\n", on)]),
+    );
+    repo.commit("two");
+    let pushed = repo.push(&["slipway", "main"]).says("not yet supported").says("slipway.yaml:8:").says("pull_request");
+    assert!(!pushed.ok);
+}
+
+/// A change that failed leaves nothing: no image, no release, nothing that runs, no scratch.
+fn nothing_is_left(repo: &Repo<'_>) {
+    repo.slipway(&["watch"]).expect(1);
+    assert_eq!(repo.slipway(&["image", "ls"]).expect(0).out, "");
+    assert_eq!(repo.slipway(&["release", "ls"]).expect(0).out, "");
+    assert!(repo.lane("production", "web")["release"].is_null());
+    let scratch = repo.world.data().join("work/build");
+    assert_eq!(std::fs::read_dir(scratch).map_or(0, Iterator::count), 0);
 }
 
 #[test]
@@ -60,8 +90,11 @@ fn an_unsupported_instruction_of_a_dockerfile_is_named_with_line_and_column() {
     let repo = Repo::web(&world, "docker", 1);
     repo.write("web/Dockerfile", "FROM scratch\nCOPY server /server\nRUN apk add curl\nENTRYPOINT [\"/server\"]\n");
     repo.commit("one");
-    let pushed = repo.push(&["slipway", "main"]).says("image web        failed").says("RUN").says("FAILED").not("LIVE");
-    assert!(pushed.text.contains("Dockerfile:3:1"), "{}", pushed.text);
+    let what = "web/Dockerfile:3:1: RUN is not yet supported; do it in a job and bring its result in with \
+                `COPY --from=job.NAME`";
+    let pushed = repo.push(&["slipway", "main"]).says(&format!("image web        failed   {what}")).not("LIVE");
+    pushed.says(&format!("FAILED image:web: {what}"));
+    nothing_is_left(&repo);
 }
 
 #[test]
@@ -70,19 +103,29 @@ fn a_repository_without_services_says_what_to_add() {
     let repo = Repo::new(&world, "empty");
     repo.write("README", "nothing");
     repo.commit("one");
-    repo.push(&["slipway", "main"]).says("no service was recognised").says("services:").not("LIVE");
+    let what = [
+        "no service was recognised in `empty`: no folder has a Dockerfile and slipway.yaml names none; add",
+        "services:",
+        "empty: { path: ., port: 8080 }",
+        "to slipway.yaml and a Dockerfile beside it",
+    ];
+    let pushed = repo.push(&["slipway", "main"]).says("FAILED").not("LIVE");
+    let planned = repo.slipway(&["plan"]).expect(1).err;
+    for line in what {
+        assert!(pushed.text.contains(line) && planned.contains(line), "{line}: {}\n{planned}", pushed.text);
+    }
+    nothing_is_left(&repo);
 }
 
 #[test]
 fn a_service_that_listens_elsewhere_is_explained_from_what_was_seen() {
     let world = World::start();
     let repo = Repo::web(&world, "elsewhere", 1);
-    soon_late(&repo);
     repo.write("web/behaviour", "version one\nport 9999\n");
     repo.commit("one");
     let pushed = repo.push(&["slipway", "main"]).not("LIVE").says("FAILED production web r1");
     for part in
-        ["nothing listens on PORT 8080", "listens on 9999", "listening on :9999", "fix: port: 9999 in slipway.yaml"]
+        ["nothing listens on PORT 8080", "listens on 9999", "listening on :9999", "fix: port: 9999 in slipway.yaml:4"]
     {
         assert!(pushed.text.contains(part), "`{part}` is missing in:\n{}", pushed.text);
     }
@@ -109,18 +152,29 @@ fn a_service_that_ends_at_once_is_explained_by_its_exit_code_and_last_line() {
     assert_eq!(repo.instances("web"), before);
 }
 
-// R223
+// R223 R248
 #[test]
 fn a_service_that_is_never_ready_is_explained_and_the_old_one_serves_on() {
     let world = World::start();
     let repo = Repo::web(&world, "unready", 1);
-    soon_late(&repo);
     repo.commit("one");
     repo.push_main().says("LIVE");
+    repo.succeeded("web");
+    let before = repo.instances("web");
     repo.behave("web", "version two\nunready");
-    let pushed = repo.push(&["slipway", "main"]).says("ROLLED BACK production web").not("LIVE");
-    assert!(pushed.text.contains("503") && pushed.text.contains("/health"), "{}", pushed.text);
+    let pushed = repo.push(&["slipway", "main"]).says("ROLLED BACK production web").not("LIVE").not("rollout web");
+    for part in [
+        "GET /health answered 503",
+        "last line: \"listening on :8080\"",
+        "fix: let /health answer below 400 when it is ready, or",
+        "r1 serves again",
+    ] {
+        assert!(pushed.text.contains(part), "`{part}` is missing in:\n{}", pushed.text);
+    }
     assert_eq!(get(&repo.address("web"), "/").unwrap().body, "version one");
+    repo.slipway(&["watch"]).expect(1);
+    repo.until("only the good one is left", "web", |lane| lane["instances"].as_array().map(Vec::len) == Some(1));
+    assert_eq!(repo.instances("web"), before);
 }
 
 #[test]
@@ -132,6 +186,11 @@ fn a_bad_first_release_has_nothing_to_go_back_to_and_waits_for_a_person() {
     repo.push_main().says("FAILED production web r1").says("next: slipway why web@r1").not("LIVE");
     let answer = get(&repo.address("web"), "/").unwrap();
     assert_eq!(answer.status, 503, "{}", answer.body);
+    assert!(answer.body.starts_with("no instance of web in production is ready\nsince 20"), "{}", answer.body);
+    assert!(answer.body.contains("explained by: slipway why web --env production"), "{}", answer.body);
+    let page = Http::connect(&repo.address("web")).unwrap().send("GET", "/", "accept: text/html\r\n", b"").unwrap();
+    assert!(page.status == 503 && page.body.contains("<h1>Not available right now</h1>"), "{}", page.body);
+    assert!(!page.body.contains("version bad") && !answer.body.contains("version bad"), "{}", page.body);
     let named = Http::connect(&world.proxy).unwrap().called("nobody.localhost").get("/").unwrap();
     assert!((400..600).contains(&named.status), "{named:?}");
     repo.behave("web", "version good");
@@ -166,9 +225,17 @@ fn a_taken_port_and_a_wrong_word_have_their_messages_and_codes() {
     let address = taken.local_addr().unwrap().to_string();
     let other = world.dir.join("other");
     let other = other.to_str().unwrap();
-    let up = ["up", "--http", address.as_str(), "--proxy", "127.0.0.1:0", "--data", other];
-    let refused = world.slipway(&up).expect(3);
-    assert!(refused.err.contains(&address) && refused.err.contains("hint:"), "{refused:?}");
+    let port = taken.local_addr().unwrap().port();
+    for (http, proxy) in [(address.as_str(), "127.0.0.1:0"), ("127.0.0.1:0", address.as_str())] {
+        let refused = world.slipway(&["up", "--http", http, "--proxy", proxy, "--data", other]).expect(3);
+        assert!(refused.err.contains(&format!("error: cannot listen on {address}: ")), "{refused:?}");
+        assert!(
+            refused.err.contains(&format!("hint: another program has port {port}; choose one with")),
+            "{refused:?}"
+        );
+        let left = crate::machine::processes(other);
+        assert!(left.is_empty(), "{left:?}");
+    }
     world.slipway(&["fly"]).expect(2);
     world.slipway(&["status", "--project", "nothing"]).expect(1);
     let nobody = said(world.command(&world.dir, &["status"]).env("SLIPWAY_DATA", other)).expect(3);

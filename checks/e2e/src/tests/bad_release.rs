@@ -19,7 +19,7 @@ fn good_and_bad<'a>(world: &'a World, project: &str) -> (Repo<'a>, String, Load)
     (repo, bad, load)
 }
 
-// A40 R247 R298 R299 R302 R318
+// A40 R247 R298 R299 R302 R306 R318
 #[test]
 fn a_release_with_one_bad_url_is_rolled_back_explained_and_held() {
     let world = World::start();
@@ -41,10 +41,42 @@ fn a_release_with_one_bad_url_is_rolled_back_explained_and_held() {
     assert!(after.iter().any(|instance| before.contains(instance)), "the good ones that ran go on running");
     let why = repo.slipway(&["why", "web@r2"]).expect(0).out;
     let build = format!("build: rolled/web:{short}-2");
-    for part in ["GET /entries", "/entries -> 500", &short, "web/behaviour", &build, "recognised", "rolled back"] {
+    for part in [
+        "GET /entries",
+        "/entries -> 500",
+        "log:",
+        "listening on :8080",
+        &short,
+        "web/behaviour",
+        &build,
+        "recognised",
+        "rolled back",
+    ] {
         assert!(why.contains(part), "`{part}` is missing in:\n{why}");
     }
     assert!(repo.lane("production", "web")["held"].to_string().contains(&bad));
+}
+
+// R084
+#[test]
+fn a_release_that_fails_its_smoke_request_gets_no_request_of_a_user() {
+    let world = World::start();
+    let repo = Repo::web(&world, "smoke", 2);
+    repo.commit("one");
+    repo.push_main().says("LIVE");
+    repo.succeeded("web");
+    let load = Load::start(&repo.address("web"), Duration::from_millis(5), &[User::Reads("/entries")]);
+    repo.behave("web", "version bad\nstatus / 500\nstatus /entries 500");
+    repo.push_main().says("ROLLED BACK production web: r2").says("GET /").not("rollout web");
+    load.more(20);
+    let (asked, failed) = load.stop();
+    assert!(failed.is_empty(), "{} of {asked} came to it: {failed:?}", failed.len());
+    // Before more traffic, too: it is asked again at every step.
+    repo.behave("web", "version good");
+    let fix = format!("fixes={}", &repo.git(&["rev-parse", "HEAD~1"]).expect(0).out[..7]);
+    repo.push(&["-o", &fix, "slipway", "main"]).says("LIVE");
+    let steps = repo.status()["changes"][0]["rollouts"][0]["steps"].clone();
+    assert_eq!(steps.as_array().map(Vec::len), Some(2), "{steps:#}");
 }
 
 #[test]
@@ -110,7 +142,7 @@ const PAGES: [&str; 50] = [
     "/p44", "/p45", "/p46", "/p47", "/p48", "/p49", "/p50",
 ];
 
-// R298
+// R298 R330
 #[test]
 fn constant_noise_does_not_tip_a_rollout_and_one_bad_url_of_fifty_does() {
     let world = World::start();

@@ -53,7 +53,7 @@ fn a_release_waits_for_its_approval_and_the_same_image_goes_on() {
     assert_eq!(repo.lane("production", "web")["release"]["number"], 1);
 }
 
-// R058 R347
+// R014 R058 R347
 #[test]
 fn a_manual_environment_is_deployed_to_by_promote_and_deploy() {
     let world = World::start();
@@ -69,11 +69,19 @@ fn a_manual_environment_is_deployed_to_by_promote_and_deploy() {
     let said = repo.slipway(&["deploy", &commit[..7], "--env", "production", "-y"]).expect(0);
     assert!(said.out.contains("deploy web@r2") && said.out.contains("production"), "{said:?}");
     repo.until("it is deployed", "web", |lane| lane["release"]["number"] == 2 && lane["phase"] == "succeeded");
+    let history = repo.slipway(&["history", "--env", "production", "--json"]).expect(0).json();
+    let by_hand: Vec<(&str, &str)> = history
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|line| (line["release"].as_str().unwrap(), line["by"].as_str().unwrap()))
+        .collect();
+    assert_eq!(by_hand, [("r2", "owner"), ("r1", "owner")], "recorded like any other");
     repo.slipway(&["deploy", "web@r2", "-y"]).expect(2);
     repo.slipway(&["deploy", "web@r9", "--env", "production", "-y"]).expect(1);
 }
 
-// A21 R163 R323 R384
+// A21 R163 R323 R346 R384
 #[test]
 fn a_rollback_by_hand_goes_to_the_release_named_and_is_timed() {
     let world = World::start();
@@ -97,11 +105,13 @@ fn a_rollback_by_hand_goes_to_the_release_named_and_is_timed() {
     assert_eq!((newest["release"].as_str(), newest["result"].as_str()), (Some("r1"), Some("succeeded")));
     assert_eq!(newest["by"], "owner");
     assert_eq!(history.as_array().map(Vec::len), Some(5));
+    let found = repo.slipway(&["history", "web", "--env", "production", "--search", "r3", "--json"]).expect(0).json();
+    assert_eq!(found.as_array().map(Vec::len), Some(1), "{found:#}");
     let lines = repo.slipway(&["history"]).expect(0).out;
     assert!(lines.lines().next().is_some_and(|line| line.contains("r1") && line.contains("s by owner")), "{lines}");
 }
 
-// A31 R551 R566
+// A31 R551 R563 R566
 #[test]
 fn only_the_changed_service_of_many_is_built_and_touched() {
     let world = World::start();

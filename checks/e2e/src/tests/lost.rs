@@ -23,4 +23,6 @@ fn a_job_whose_process_is_killed_fails_with_the_signal_and_its_children_end_too(
     let pushed = pushing.end().says("test web         failed").says("FAILED").not("LIVE");
     assert!(pushed.text.contains('9') || pushed.text.contains("KILL"), "{}", pushed.text);
     until("nothing of the job is left", || processes(&mark).is_empty().then_some(()));
+    repo.slipway(&["watch", &commit]).expect(1);
+    assert!(repo.lane("production", "web")["release"].is_null());
 }

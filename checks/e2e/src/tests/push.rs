@@ -64,6 +64,7 @@ fn a_push_can_say_that_nothing_shall_run_or_that_nobody_waits() {
     repo.push(&["-o", "ci.unheard", "slipway", "main"]).says("push option `ci.unheard` is not known").says("LIVE");
 }
 
+// R441
 #[test]
 fn each_line_of_a_push_arrives_before_the_next_thing_happens() {
     let world = World::start();

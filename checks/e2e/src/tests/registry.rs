@@ -1,6 +1,6 @@
 //! The registry, as other tools use it.
 
-use crate::repo::Repo;
+use crate::repo::{Repo, file, service};
 use crate::world::{Said, World, said};
 use std::process::Command;
 
@@ -26,7 +26,7 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
-// R123 R125 R142
+// R123 R125 R126 R142 R146
 #[test]
 fn images_go_in_and_out_by_skopeo_and_a_tag_never_names_other_content() {
     let world = World::start();
@@ -61,4 +61,40 @@ fn images_go_in_and_out_by_skopeo_and_a_tag_never_names_other_content() {
     assert_eq!(still["Digest"], digest.as_str());
     std::fs::write(world.dir.join("auth.json"), "{\"auths\":{}}").unwrap();
     assert_ne!(skopeo(&world, &["inspect", "--tls-verify=false", &image("kept")]).code, 0);
+}
+
+/// A shell and what it needs of this machine, as files of the repository.
+fn add_shell(repo: &Repo<'_>) {
+    let needed = said(Command::new("ldd").arg("/bin/sh")).expect(0).out;
+    let libraries = needed.split_whitespace().filter(|word| word.starts_with('/'));
+    for file in ["/bin/sh"].into_iter().chain(libraries) {
+        let into = repo.root.join("web/root").join(file.trim_start_matches('/'));
+        std::fs::create_dir_all(into.parent().unwrap()).unwrap();
+        std::fs::copy(std::fs::canonicalize(file).unwrap(), into).unwrap();
+    }
+    let dockerfile = std::fs::read_to_string(repo.root.join("web/Dockerfile")).unwrap();
+    repo.write("web/Dockerfile", &dockerfile.replace("FROM scratch\n", "FROM scratch\nCOPY root /\n"));
+}
+
+// R067
+#[test]
+fn a_job_runs_in_a_declared_image_of_the_registry_and_sees_nothing_of_the_machine() {
+    let world = World::start();
+    let repo = Repo::web(&world, "inside", 1);
+    add_shell(&repo);
+    let commit = repo.commit("one");
+    repo.push_main().says("LIVE");
+    let image = format!("inside/web:{}-1", &commit[..7]);
+    let run =
+        "read line < /behaviour; echo it says $line; test ! -e /etc/passwd; test -e behaviour && echo with the tree";
+    let job = format!("      contained: {{ run: \"{run}\", image: \"{image}\", network: off }}\n");
+    repo.write("slipway.yaml", &file(&[service("web", 1) + &job]));
+    repo.write("web/behaviour", "version two\n");
+    repo.commit("two");
+    repo.push_main().says("contained web    passed").says("LIVE production web r2");
+    let log = repo.slipway(&["logs", "web/contained"]).expect(0).out;
+    assert!(log.contains("it says version one") && log.contains("with the tree"), "{log}");
+    repo.write("slipway.yaml", &file(&[service("web", 1) + &job.replace(&image, "inside/web:never")]));
+    repo.commit("three");
+    repo.push_main().says("contained web    failed").says("inside/web:never").says("FAILED");
 }

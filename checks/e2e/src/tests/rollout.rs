@@ -75,8 +75,9 @@ fn rollouts_under_load_lose_no_request_and_keep_to_the_number_of_instances() {
     assert!(asked > 500, "only {asked} requests were made");
 }
 
+// R273
 #[test]
-fn an_instance_that_ignores_its_end_is_killed_after_its_grace() {
+fn an_instance_that_ignores_its_end_is_killed_after_its_grace_and_reported() {
     let world = World::start();
     let repo = Repo::web(&world, "stubborn", 1);
     let yaml =
@@ -92,4 +93,21 @@ fn an_instance_that_ignores_its_end_is_killed_after_its_grace() {
     repo.succeeded("web");
     crate::machine::until("the old instance is gone", || (!crate::machine::lives(old[0].1)).then_some(()));
     assert_ne!(repo.instances("web"), old);
+    let told = world.event("that it did not listen is reported", |event| {
+        let data = &event["data"];
+        (event["kind"] == "instance.state" && data["instance"]["id"] == old[0].0.as_str()).then(|| data.to_string())
+    });
+    let said = "it did not end within 1.0s of its stop signal and was killed";
+    assert!(told.contains(said), "{told}");
+    let why = repo.slipway(&["why", "web"]).expect(0).out;
+    assert!(why.contains(&old[0].0) && why.contains(said) && why.contains("fix: "), "{why}");
+    // Who listens is not complained about: the signal and its time reach the service.
+    let polite = repo.instances("web")[0].0.clone();
+    repo.behave("web", "version 3");
+    repo.push_main().says("LIVE");
+    crate::machine::until("the polite one has ended", || {
+        repo.slipway(&["logs", "web@r2"]).out.contains("ends as asked").then_some(())
+    });
+    repo.succeeded("web");
+    assert!(!repo.slipway(&["why", "web"]).expect(0).out.contains(&polite));
 }
