@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::{StatusCode, header};
 use serde::{Deserialize, Serialize};
 use slipway_change::rights::Right;
-use slipway_model::fact::ChangeInfo;
+use slipway_model::fact::{ChangeInfo, ChangeState};
 use slipway_model::view::{ChangeView, HistoryLine, PlanView, Status};
 use slipway_model::{ChangeId, CommitId, EnvironmentName, Lane, ProjectName, RunId};
 
@@ -92,18 +92,6 @@ pub(crate) fn project(text: &str) -> Result<ProjectName, Problem> {
     ProjectName::parse(text).map_err(|error| Problem::bad(error.to_string()))
 }
 
-impl Server {
-    fn must_exist(&self, project: &ProjectName) -> Result<(), Problem> {
-        let name =
-            slipway_git::ProjectName::parse(project.as_str()).map_err(|error| Problem::bad(error.to_string()))?;
-        if self.parts.git.exists(&name) {
-            return Ok(());
-        }
-        Err(Problem::not_found(format!("there is no project `{project}`"))
-            .hint(format!("git push {}/git/{project}.git main", self.parts.address)))
-    }
-}
-
 #[derive(Deserialize)]
 pub struct StatusQuery {
     changes: Option<usize>,
@@ -115,29 +103,61 @@ pub async fn status(
     Path(name): Path<String>,
     Query(query): Query<StatusQuery>,
 ) -> Answer<Status> {
-    let project = project(&name)?;
-    server.must_exist(&project)?;
-    let url = server.parts.url.clone();
-    let changes = query.changes.unwrap_or(CHANGES);
-    let status = server.road().look(|projection| projection.status(&project, &*url, changes));
+    let project = server.project(&name)?;
+    let status = server.status(&project, query.changes.unwrap_or(CHANGES)).await;
     Ok(Json(status.unwrap_or(Status { project, needs_you: Vec::new(), changes: Vec::new(), environments: Vec::new() })))
+}
+
+impl Server {
+    /// Where things are. What failed on a branch that is gone needs nobody any more.
+    pub(crate) async fn status(&self, project: &ProjectName, changes: usize) -> Option<Status> {
+        let url = self.parts.url.clone();
+        let mut status = self.road().look(|projection| projection.status(project, &*url, changes))?;
+        let failed = self.road().look(|projection| {
+            let failed = |change: &&ChangeView| change.state == ChangeState::Failed;
+            let changes = projection.projects.get(project).map(|state| state.changes.iter().filter(failed));
+            let named = |change: &ChangeView| (format!("refs/heads/{}", change.branch), change.commit.clone());
+            changes.into_iter().flatten().map(named).collect::<Vec<_>>()
+        });
+        if status.needs_you.is_empty() || failed.is_empty() {
+            return Some(status);
+        }
+        let Ok(name) = slipway_git::ProjectName::parse(project.as_str()) else { return Some(status) };
+        let Ok(view) = self.parts.git.view(&name) else { return Some(status) };
+        let Ok(refs) = view.refs().await else { return Some(status) };
+        let gone = |branch: &String| !refs.iter().any(|entry| entry.name.to_string() == *branch);
+        for (_, commit) in failed.iter().filter(|(branch, _)| gone(branch)) {
+            let here = |branch: &str| failed.iter().any(|(other, same)| same == commit && other == branch);
+            // The same commit may have failed on another branch too, which is still there.
+            if refs.iter().any(|entry| here(entry.name.as_ref())) {
+                continue;
+            }
+            let command = format!("slipway why {}", commit.short());
+            status.needs_you.retain(|need| need.command != command);
+        }
+        Some(status)
+    }
 }
 
 /// `GET …/changes/{change}`: by the change's id, a commit, a branch.
 pub async fn change(State(server): State<Server>, Path((name, text)): Path<(String, String)>) -> Answer<ChangeView> {
-    let project = project(&name)?;
+    let project = server.project(&name)?;
     server.find_change(&project, &text).await.map(Json)
 }
 
 impl Server {
     pub(crate) async fn find_change(&self, project: &ProjectName, text: &str) -> Result<ChangeView, Problem> {
-        let missing = || Problem::not_found(format!("`{text}` has no change in `{project}`"));
+        let missing = || Problem::not_found(format!("`{}` has no change in `{project}`", shown(text)));
         let id = match ChangeId::parse(text) {
             Ok(id) if self.road().look(|projection| projection.change(project, &id).is_some()) => id,
             _ => match self.what(project, text).await? {
                 What::Commit(_, Some(change)) | What::Item(change, _) => change,
                 What::Release(release) => release.origin.change.clone(),
-                What::Commit(..) | What::Service(_) => return Err(missing()),
+                // Of a service the change is meant that moves or moved it last.
+                What::Service(service) => self.newest_with(project, &service).ok_or_else(missing)?,
+                What::Commit(..) => {
+                    return Err(missing().hint("only the tip of a pushed branch has one; name that, or a service"));
+                }
             },
         };
         if let Some(view) = self.road().look(|projection| projection.change(project, &id).cloned()) {
@@ -162,6 +182,26 @@ impl Server {
         }
         view.ok_or_else(missing)
     }
+
+    /// The newest change that does something about a service.
+    fn newest_with(&self, project: &ProjectName, service: &slipway_model::ServiceName) -> Option<ChangeId> {
+        self.road().look(|projection| {
+            let changes = &projection.projects.get(project)?.changes;
+            let about = |change: &&ChangeView| {
+                let items = change.plan.items.iter().filter(|item| item.service.as_ref() == Some(service));
+                items.into_iter().any(|item| item.decision == "run")
+            };
+            changes.iter().rev().find(about).map(|change| change.id.clone())
+        })
+    }
+}
+
+/// A WHAT as people write it: a whole commit id is cut to seven digits.
+pub(crate) fn shown(text: &str) -> &str {
+    match CommitId::parse(text) {
+        Ok(_) => text.get(..7).unwrap_or(text),
+        Err(_) => text,
+    }
 }
 
 #[derive(Deserialize)]
@@ -175,11 +215,10 @@ pub async fn plan(
     Path(name): Path<String>,
     Query(query): Query<RevQuery>,
 ) -> Answer<PlanView> {
-    let project = project(&name)?;
-    server.must_exist(&project)?;
+    let project = server.project(&name)?;
     let rev = query.rev.unwrap_or_else(|| "main".into());
     let What::Commit(commit, _) = server.what(&project, &rev).await? else {
-        return Err(Problem::bad(format!("`{rev}` is not a commit")).hint("name a commit, branch or tag"));
+        return Err(Problem::bad(format!("`{}` is not a commit", shown(&rev))).hint("name a commit, branch or tag"));
     };
     let stages = server.road().stages();
     let info = server.as_if_pushed(&project, &rev, &commit);
@@ -227,12 +266,26 @@ pub async fn history(
     Path(name): Path<String>,
     Query(query): Query<HistoryQuery>,
 ) -> Answer<Vec<HistoryLine>> {
-    let project = project(&name)?;
+    let project = server.project(&name)?;
+    server.environment(&project, query.env.as_deref())?;
+    if let Some(service) = &query.service {
+        server.service(&project, service)?;
+    }
     let lines = server
         .road()
         .look(|projection| projection.projects.get(&project).map(slipway_feedback::project::ProjectState::history));
     let wanted = |line: &HistoryLine| {
-        let text = format!("{} {} {} {} {}", line.release, line.release_id, line.commit, line.by, line.reason);
+        let text = format!(
+            "{} {} {} {} {} {} {} {}",
+            line.lane.environment,
+            line.lane.service,
+            line.release,
+            line.release_id,
+            line.commit,
+            line.result,
+            line.by,
+            line.reason
+        );
         query.env.as_ref().is_none_or(|env| line.lane.environment.as_str() == env)
             && query.service.as_ref().is_none_or(|service| line.lane.service.as_str() == service)
             && query.search.as_ref().is_none_or(|search| text.contains(search.as_str()))
@@ -255,21 +308,21 @@ pub async fn logs(
     Path(name): Path<String>,
     Query(query): Query<LogsQuery>,
 ) -> Result<Response, Problem> {
-    let project = project(&name)?;
+    let project = server.project(&name)?;
+    server.environment(&project, query.env.as_deref())?;
+    let mut note = None;
     let lines = match server.what(&project, &query.what).await? {
         What::Item(change, item) => {
-            let view = server.find_change(&project, change.as_str()).await?;
             let name = slipway_feedback::change::name_of(&item);
-            let run = view
-                .jobs
-                .iter()
-                .find(|job| job.name == name)
-                .and_then(|job| RunId::parse(&job.id).ok())
-                .filter(|run| !run.as_str().starts_with("job:"));
-            let Some(run) = run else {
-                return Err(Problem::not_found(format!("job `{name}` did not run in this change"))
-                    .hint(format!("slipway why {name}")));
-            };
+            let view = server.find_change(&project, change.as_str()).await?;
+            let (of, run) = server.last_run(&project, &view, &name).ok_or_else(|| {
+                Problem::not_found(format!("job `{name}` did not run in any change that is remembered"))
+                    .hint(format!("slipway why {name}"))
+            })?;
+            note = (of != view.commit).then(|| {
+                let (here, there) = (view.commit.short(), of.short());
+                format!("# {name} did not run for {here}; this is how it ran for {there}\n")
+            });
             server.parts.logs.job(&project, &run, query.follow).await
         }
         What::Service(service) => server.service_log(&project, &service, None, &query).await?,
@@ -287,10 +340,27 @@ pub async fn logs(
         let line = lines.recv().await?;
         Some((Ok::<Bytes, std::convert::Infallible>(Bytes::from(line + "\n")), lines))
     });
+    let stream = futures::StreamExt::chain(futures::stream::iter(note.map(|note| Ok(Bytes::from(note)))), stream);
     Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(stream)).into_response())
 }
 
 impl Server {
+    /// The newest run of a job, and its commit: that of the change, else of the last one before in which it ran.
+    fn last_run(&self, project: &ProjectName, view: &ChangeView, name: &str) -> Option<(CommitId, RunId)> {
+        let run = |change: &ChangeView| {
+            let job = change.jobs.iter().find(|job| job.name == name)?;
+            let run = RunId::parse(&job.id).ok().filter(|run| !run.as_str().starts_with("job:"))?;
+            Some((change.commit.clone(), run))
+        };
+        run(view).or_else(|| {
+            self.road().look(|projection| {
+                let changes = &projection.projects.get(project)?.changes;
+                let end = changes.iter().position(|change| change.id == view.id).unwrap_or(changes.len());
+                changes.get(..end)?.iter().rev().find_map(run)
+            })
+        })
+    }
+
     async fn service_log(
         &self,
         project: &ProjectName,
@@ -313,7 +383,11 @@ impl Server {
         });
         // Without an environment the last of the promotion order is meant: what users see.
         let lane = lanes.iter().find(|lane| lane.environment.as_str() == "production").or(lanes.last());
-        let Some(lane) = lane else { return Err(Problem::not_found(format!("`{service}` runs nowhere"))) };
+        let Some(lane) = lane else {
+            let place = query.env.as_ref().map(|env| format!(" in `{env}`")).unwrap_or_default();
+            return Err(Problem::not_found(format!("`{service}` was never started{place}"))
+                .hint(format!("slipway why {service}")));
+        };
         Ok(self.parts.logs.service(lane, release, query.follow).await)
     }
 }
@@ -323,7 +397,7 @@ pub async fn releases(
     State(server): State<Server>,
     Path(name): Path<String>,
 ) -> Answer<Vec<slipway_model::release::Release>> {
-    let project = project(&name)?;
+    let project = server.project(&name)?;
     let releases = server
         .road()
         .look(|projection| projection.projects.get(&project).map(|state| state.releases.values().cloned().collect()));
@@ -354,17 +428,13 @@ pub struct SecretLine {
 
 /// `GET …/secrets`: names and versions.
 pub async fn secrets(State(server): State<Server>, Path(name): Path<String>) -> Answer<Vec<SecretLine>> {
-    let listed = server.parts.secrets.list(&project(&name)?).await.map_err(Problem::broken)?;
+    let listed = server.parts.secrets.list(&server.project(&name)?).await.map_err(Problem::broken)?;
     Ok(Json(
         listed
             .into_iter()
             .map(|(key, record)| SecretLine { key, version: record.version, set: record.set, by: record.by })
             .collect(),
     ))
-}
-
-fn environment(text: Option<&String>) -> Result<Option<EnvironmentName>, Problem> {
-    text.map(|env| EnvironmentName::parse(env).map_err(|error| Problem::bad(error.to_string()))).transpose()
 }
 
 /// `PUT …/secrets?name=&env=` with the value as body.
@@ -375,9 +445,8 @@ pub async fn set_secret(
     Query(secret): Query<SecretName>,
     value: Bytes,
 ) -> Answer<serde_json::Value> {
-    let project = project(&name)?;
-    server.must_exist(&project)?;
-    let env = environment(secret.env.as_ref())?;
+    let project = server.project(&name)?;
+    let env = server.environment(&project, secret.env.as_deref())?;
     let good = !secret.name.is_empty()
         && secret.name.len() <= 100
         && secret.name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
@@ -401,10 +470,12 @@ pub async fn remove_secret(
     Path(name): Path<String>,
     Query(secret): Query<SecretName>,
 ) -> Answer<serde_json::Value> {
-    let project = project(&name)?;
-    let env = environment(secret.env.as_ref())?;
+    let project = server.project(&name)?;
+    let env = server.environment(&project, secret.env.as_deref())?;
     if !server.parts.secrets.remove(&project, env.as_ref(), &secret.name).await.map_err(Problem::broken)? {
-        return Err(Problem::not_found(format!("there is no secret `{}`", secret.name)));
+        let place = env.map_or_else(|| "for jobs".to_owned(), |env| format!("in `{env}`"));
+        return Err(Problem::not_found(format!("there is no secret `{}` {place}", secret.name))
+            .hint("slipway secret ls"));
     }
     server.audit(&project, &caller, "secret", &secret.name, env).await?;
     Ok(Json(serde_json::json!({ "name": secret.name })))

@@ -8,6 +8,7 @@ pub mod auth;
 mod commands;
 mod events;
 mod git;
+mod known;
 pub mod listen;
 mod metrics;
 mod openapi;
@@ -49,6 +50,22 @@ pub trait LogSource: Send + Sync {
     ) -> Fut<'_, Result<mpsc::Receiver<String>, String>>;
 }
 
+/// What a clean-up did.
+#[derive(Debug, Clone, Copy, serde::Serialize)]
+pub struct Swept {
+    /// Blobs that something refers to.
+    pub kept: u64,
+    /// Blobs that nothing refers to, and that are young or in use.
+    pub spared: u64,
+    /// Blobs that are gone.
+    pub removed: u64,
+    /// What that gave back.
+    pub removed_bytes: u64,
+}
+
+/// Removes what nothing refers to any more.
+pub type CleanUp = Arc<dyn Fn() -> Fut<'static, Result<Swept, String>> + Send + Sync>;
+
 /// What the server is made of.
 pub struct Parts {
     /// The road.
@@ -63,6 +80,8 @@ pub struct Parts {
     pub logs: Arc<dyn LogSource>,
     /// The registry's routes, mounted as they are.
     pub registry: axum::Router,
+    /// The clean-up that also runs by itself.
+    pub clean_up: CleanUp,
     /// A lane's address for people.
     pub url: Arc<dyn Fn(&Lane) -> String + Send + Sync>,
     /// This server's own address, `http://127.0.0.1:8400`.

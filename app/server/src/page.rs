@@ -54,7 +54,7 @@ pub fn sign(word: &str) -> (&'static str, &'static str) {
         "failed" | "rolled-back" | "needs-human" | "timed-out" | "lost" | "failed-before" | "refused" | "dropped" => {
             ("✕", "bad")
         }
-        "waiting" => ("◷", "wait"),
+        "waiting" | "open" => ("◷", "wait"),
         "cancelled" | "skipped" | "empty" => ("–", "soft"),
         _ => ("●", "soft"),
     }

@@ -161,6 +161,7 @@ fn commit_part(project: &ProjectName, view: &ChangeView, now: At) -> Markup {
             div class="card" { "Waits: " (waiting.what) @if let Some(next) = &waiting.next { pre { (next) } } }
         }
         (road(view))
+        @for gate in &view.gates { p { (mark(&gate.state)) " " (why::gate(gate)) } }
         @for job in view.jobs.iter().filter(|job| matches!(job.result.as_str(), "failed" | "timed-out" | "lost")) {
             h2 { "Job " (job.name) }
             pre { (why::job(job).join("\n")) }

@@ -34,7 +34,7 @@ const fn route(method: &'static str, path: &'static str, verb: &'static str, wha
 }
 
 /// All routes but the registry's, which asks through its own hook, and Git's, which asks by service.
-pub const TABLE: [Route; 27] = [
+pub const TABLE: [Route; 28] = [
     route("GET", "/healthz", OPEN, "alive"),
     route("GET", "/readyz", OPEN, "able to work"),
     route("GET", "/metrics", "metrics", "figures in Prometheus' text format"),
@@ -59,6 +59,7 @@ pub const TABLE: [Route; 27] = [
     route("GET", "/api/v1/projects/{project}/secrets", "secret", "names and versions of secrets"),
     route("PUT", "/api/v1/projects/{project}/secrets", "secret", "set a secret"),
     route("DELETE", "/api/v1/projects/{project}/secrets", "secret", "remove a secret"),
+    route("POST", "/api/v1/clean-up", "admin", "remove what nothing refers to any more"),
     route("GET", "/api/v1/tokens", "admin", "tokens, without their values"),
     route("POST", "/api/v1/tokens", "admin", "make a token"),
     route("DELETE", "/api/v1/tokens/{id}", "admin", "remove a token"),
@@ -90,6 +91,7 @@ fn handler(route: &Route) -> Option<MethodRouter<Server>> {
         ("GET", "/api/v1/projects/{project}/secrets") => get(api::secrets),
         ("PUT", "/api/v1/projects/{project}/secrets") => put(api::set_secret),
         ("DELETE", "/api/v1/projects/{project}/secrets") => delete(api::remove_secret),
+        ("POST", "/api/v1/clean-up") => post(api::clean_up),
         ("GET", "/api/v1/tokens") => get(api::tokens),
         ("POST", "/api/v1/tokens") => post(api::make_token),
         ("DELETE", "/api/v1/tokens/{id}") => delete(api::remove_token),

@@ -28,8 +28,8 @@ pub struct LaneState {
     pub gate: Option<(Candidate, Gate, At)>,
     /// What serves.
     pub current: Option<ReleaseId>,
-    /// Commits that are held.
-    pub held: Vec<CommitId>,
+    /// Commits that are held, and why.
+    pub held: Vec<(CommitId, String)>,
     /// What the node sees.
     pub seen: Option<LaneSeen>,
     /// What the proxy counted.
@@ -70,11 +70,11 @@ impl LaneState {
             {
                 self.gate = Some((candidate.clone(), gate.clone(), fact.at));
             }
-            Body::HoldSet { commit, .. } => {
-                self.held.retain(|held| held != commit);
-                self.held.push(commit.clone());
+            Body::HoldSet { commit, reason, .. } => {
+                self.held.retain(|(held, _)| held != commit);
+                self.held.push((commit.clone(), reason.clone()));
             }
-            Body::HoldReleased { commit, .. } => self.held.retain(|held| held != commit),
+            Body::HoldReleased { commit, .. } => self.held.retain(|(held, _)| held != commit),
             Body::RolloutPhase(moved) => self.moved(moved, fact),
             Body::InstanceState { instance, .. } => {
                 self.ended.push((fact.at, (**instance).clone()));
@@ -150,7 +150,7 @@ impl LaneState {
             waiting: self.waiting(),
             instances: self.instances(),
             traffic: self.shares(),
-            held: self.held.clone(),
+            held: self.held.iter().map(|(commit, _)| commit.clone()).collect(),
             rollout: self.rollout().filter(|rollout| rollout.ended.is_none()),
         }
     }

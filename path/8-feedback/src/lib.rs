@@ -8,6 +8,7 @@ pub mod lane;
 pub mod lines;
 pub mod project;
 pub mod status;
+pub mod ticker;
 pub mod why;
 
 pub use lines::{Follow, Said};

@@ -4,12 +4,12 @@
 //! waits, prints, colours.
 
 use crate::change::name_of;
-use slipway_model::fact::{Body, ChangeInfo, ChangeState, Fact, Gate, RolloutMoved};
+use slipway_model::fact::{Body, ChangeInfo, ChangeState, Command, Fact, Gate, RolloutMoved};
 use slipway_model::plan::{Decision, Plan};
 use slipway_model::release::Release;
 use slipway_model::rollout::Phase;
 use slipway_model::time::words;
-use slipway_model::{At, EnvironmentName, ItemId, Lane};
+use slipway_model::{Actor, At, EnvironmentName, ItemId, Lane};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Lines of one fact, and whether that was the last of them.
@@ -40,13 +40,16 @@ enum LaneEnd {
 pub struct Follow {
     since: At,
     info: Option<ChangeInfo>,
-    running: BTreeMap<String, At>,
+    running: BTreeMap<String, (At, String)>,
     lanes: BTreeMap<Lane, LaneEnd>,
     environments: Vec<EnvironmentName>,
     releases_due: BTreeSet<ItemId>,
     steps_said: BTreeMap<Lane, usize>,
     planned: bool,
     ended: Option<ChangeState>,
+    quiet: bool,
+    /// Reasons that a line gave already: an end does not repeat them.
+    reasons_said: BTreeSet<String>,
 }
 
 impl Follow {
@@ -63,7 +66,15 @@ impl Follow {
             steps_said: BTreeMap::new(),
             planned: false,
             ended: None,
+            quiet: false,
+            reasons_said: BTreeSet::new(),
         }
+    }
+
+    /// For somebody who sees last words only: those then carry the whole reason.
+    #[must_use]
+    pub fn quietly(self, quiet: bool) -> Follow {
+        Follow { quiet, ..self }
     }
 
     fn line(&self, at: At, text: &str) -> String {
@@ -84,12 +95,12 @@ impl Follow {
             }
             Body::PlanMade { plan } => self.planned(plan),
             Body::JobStarted { item, .. } => {
-                self.running.insert(name_of(item), fact.at);
+                self.running.insert(name_of(item), (fact.at, String::new()));
                 Vec::new()
             }
             Body::JobEnded { item, outcome, .. } => self.job_ended(fact.at, item, outcome),
             Body::ImageStarted { item, .. } => {
-                self.running.insert(format!("image {}", name_of(item)), fact.at);
+                self.running.insert(format!("image {}", name_of(item)), (fact.at, String::new()));
                 Vec::new()
             }
             Body::ImageBuilt(image) => {
@@ -104,6 +115,7 @@ impl Follow {
                 self.running.remove(&format!("image {}", name_of(item)));
                 let mut texts = reason.lines();
                 let first = texts.next().unwrap_or_default();
+                self.reasons_said.insert(first.to_owned());
                 let mut lines =
                     vec![self.line(fact.at, &columns(&format!("image {}", name_of(item)), "failed", first))];
                 lines.extend(texts.map(Follow::more));
@@ -131,7 +143,7 @@ impl Follow {
             Body::CommandGiven(command) => {
                 // What failed runs once more: its end is still to come.
                 self.ended = self.ended.filter(|_| command.verb != "retry");
-                Vec::new()
+                vec![self.line(fact.at, &given(command, &fact.actor))]
             }
         };
         Said { lines, over: self.over() }
@@ -200,6 +212,7 @@ impl Follow {
                 lines.push(Follow::more(&format!("step `{step}` ended with exit code {code}")));
             } else if !outcome.reason.is_empty() {
                 lines.push(Follow::more(&outcome.reason));
+                self.reasons_said.insert(outcome.reason.lines().next().unwrap_or_default().to_owned());
             }
             lines.extend(outcome.first_error.iter().take(5).map(|error| Follow::more(&format!("  {error}"))));
             lines.push(Follow::more(&format!("next: slipway logs {name}    slipway run {name}")));
@@ -276,7 +289,7 @@ impl Follow {
             Phase::Succeeded | Phase::Contracting => Vec::new(),
             Phase::Returning => {
                 self.lanes.insert(lane.clone(), LaneEnd::Open);
-                self.running.insert(waiting, at);
+                self.running.insert(waiting, (at, moved.reason.clone()));
                 Vec::new()
             }
             Phase::Stepping => {
@@ -304,7 +317,8 @@ impl Follow {
                 if before != Some(LaneEnd::Open) {
                     self.lanes.insert(lane.clone(), LaneEnd::Open);
                 }
-                self.running.entry(waiting).or_insert(at);
+                // How long it takes is counted from its beginning; what it is at, is the newest word.
+                self.running.entry(waiting).or_insert((at, String::new())).1.clone_from(&moved.reason);
                 Vec::new()
             }
         }
@@ -313,8 +327,10 @@ impl Follow {
     fn rolled_back(&self, at: At, moved: &RolloutMoved) -> Vec<String> {
         let lane = &moved.head.lane;
         let to = moved.head.to.number;
+        // Some reasons are sentences of their own about the release: `it could not be started`.
+        let reason = moved.reason.strip_prefix("it ").unwrap_or(&moved.reason);
         let mut lines =
-            vec![self.line(at, &format!("ROLLED BACK {} {}: r{to} {}", lane.environment, lane.service, moved.reason))];
+            vec![self.line(at, &format!("ROLLED BACK {} {}: r{to} {reason}", lane.environment, lane.service))];
         if let Some(from) = &moved.head.from {
             let later = match (moved.incident.recognised, moved.incident.rolled_back) {
                 (Some(recognised), Some(back)) => format!(", {} later", words(back.since_ms(recognised))),
@@ -341,14 +357,21 @@ impl Follow {
                 lines.extend(reason.lines().map(Follow::more));
                 lines
             }
-            ChangeState::Failed => {
-                vec![self.line(at, &format!("FAILED {}", reason.lines().next().unwrap_or_default()))]
-            }
+            ChangeState::Failed => vec![self.line(at, &format!("FAILED {}", self.failure(reason)))],
             ChangeState::Skipped => vec![Follow::more(&format!("SKIPPED {reason}; it counts as not passed"))],
             ChangeState::Cancelled => vec![self.line(at, &format!("CANCELLED {reason}"))],
             ChangeState::Passed if first => vec![self.line(at, "PASSED")],
             ChangeState::Passed | ChangeState::Live | ChangeState::RolledBack => Vec::new(),
             ChangeState::Queued | ChangeState::Running | ChangeState::Waiting => Vec::new(),
+        }
+    }
+
+    /// What failed, and why unless a line said so already.
+    fn failure(&self, reason: &str) -> String {
+        let first = plain(reason.lines().next().unwrap_or_default());
+        match first.split_once(": ") {
+            Some((what, why)) if !self.quiet && self.reasons_said.contains(why) => what.to_owned(),
+            _ => first,
         }
     }
 
@@ -373,7 +396,10 @@ impl Follow {
         let running: Vec<String> = self
             .running
             .iter()
-            .map(|(name, since)| format!("{name} for {}", words(now.since_ms(*since))))
+            .map(|(name, (since, at))| {
+                let at = if at.is_empty() { String::new() } else { format!(" ({at})") };
+                format!("{name} for {}{at}", words(now.since_ms(*since)))
+            })
             .take(4)
             .collect();
         let text = if running.is_empty() { "waits for a decision".to_owned() } else { running.join(", ") };
@@ -386,6 +412,27 @@ impl Follow {
 pub fn is_last_word(line: &str) -> bool {
     let word = line.get(9..).unwrap_or_default().split(' ').next().unwrap_or_default();
     word.len() > 1 && word.bytes().all(|byte| byte.is_ascii_uppercase())
+}
+
+/// What somebody did about the change: `kim: retry api/test`.
+pub(crate) fn given(command: &Command, actor: &Actor) -> String {
+    let what = match (&command.item, &command.service, &command.environment) {
+        (Some(item), ..) => name_of(item),
+        (None, Some(service), Some(environment)) => format!("{service} in {environment}"),
+        _ => "the change".into(),
+    };
+    let why = if command.reason.is_empty() { String::new() } else { format!(": {}", command.reason) };
+    format!("{actor}: {} {what}{why}", command.verb)
+}
+
+/// A reason with the names that people know: `job:api/test: failed` is about `job api/test`.
+#[must_use]
+pub fn plain(reason: &str) -> String {
+    let id = ["job:", "image:", "release:"].into_iter().find(|kind| reason.starts_with(kind));
+    match id.and_then(|kind| Some((kind.strip_suffix(':')?, reason.strip_prefix(kind)?))) {
+        Some((kind, rest)) => format!("{kind} {rest}"),
+        None => reason.to_owned(),
+    }
 }
 
 fn columns(what: &str, word: &str, rest: &str) -> String {

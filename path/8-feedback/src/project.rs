@@ -4,9 +4,11 @@
 
 use crate::change;
 use crate::lane::LaneState;
+use crate::lines::plain;
 use slipway_model::fact::{Body, Fact, Gate};
 use slipway_model::instance::LaneSeen;
 use slipway_model::plan::Plan;
+use slipway_model::policy::EnvironmentPolicy;
 use slipway_model::release::Release;
 use slipway_model::rollout::Phase;
 use slipway_model::traffic::LaneTraffic;
@@ -101,13 +103,7 @@ impl ProjectState {
                 if let Some(id) = &fact.change {
                     self.plans.insert(id.clone(), (**plan).clone());
                 }
-                // The newest plan says the promotion order; what it does not name any more comes last.
-                let mut order: Vec<EnvironmentName> =
-                    plan.environments.iter().map(|policy| policy.name.clone()).collect();
-                order.extend(
-                    self.order.drain(..).filter(|name| !plan.environments.iter().any(|policy| &policy.name == name)),
-                );
-                self.order = order;
+                self.ordered(plan);
             }
             Body::ReleaseMade { release, .. } => {
                 self.releases.entry(release.id.clone()).or_insert_with(|| (**release).clone());
@@ -123,6 +119,22 @@ impl ProjectState {
             let lane = lane.clone();
             self.lane(&lane).apply(fact);
         }
+    }
+
+    /// The newest plan says the promotion order; what it does not name any more comes last. An environment stands
+    /// after those that it follows, wherever the file names it.
+    fn ordered(&mut self, plan: &Plan) {
+        let mut left: Vec<&EnvironmentPolicy> = plan.environments.iter().collect();
+        let mut order: Vec<EnvironmentName> = Vec::new();
+        while !left.is_empty() {
+            let open = |name: &EnvironmentName| left.iter().any(|policy| &policy.name == name);
+            // In a circle nobody is first; the file was refused then, and the first will do.
+            let next = left.iter().position(|policy| !policy.after.iter().any(open)).unwrap_or(0);
+            order.push(left.remove(next).name.clone());
+        }
+        let before = std::mem::take(&mut self.order);
+        order.extend(before.into_iter().filter(|name| !plan.environments.iter().any(|policy| &policy.name == name)));
+        self.order = order;
     }
 
     fn lane(&mut self, lane: &Lane) -> &mut LaneState {
@@ -160,18 +172,19 @@ impl ProjectState {
         }
         let newest_of_branch =
             |index: usize, branch: &str| !self.changes.iter().skip(index + 1).any(|later| later.branch == branch);
-        for (index, change) in self.changes.iter().enumerate() {
-            let failed = change.state == slipway_model::fact::ChangeState::Failed;
-            if failed && newest_of_branch(index, &change.branch) {
-                needs.push(Need {
-                    what: format!("{} {}", change.commit.short(), change.subject),
-                    why: change.reason.lines().next().unwrap_or("failed").to_owned(),
-                    command: format!("slipway why {}", change.commit.short()),
-                    since: change.received,
-                });
-            }
-        }
+        let failed = |change: &ChangeView| change.state == slipway_model::fact::ChangeState::Failed;
+        let newest = self.changes.iter().enumerate().filter(|(index, change)| newest_of_branch(*index, &change.branch));
+        let (deploying, others): (Vec<&ChangeView>, Vec<&ChangeView>) =
+            newest.map(|(_, change)| change).filter(|change| failed(change)).partition(|change| self.deploys(change));
+        // Before what fails on a branch of somebody's own comes what fails on the way to users.
+        needs.extend(deploying.into_iter().chain(others).map(change_need));
         needs
+    }
+
+    /// Whether a change's branch leads into an environment.
+    fn deploys(&self, change: &ChangeView) -> bool {
+        let known = |id: &ChangeId| self.plans.get(id).is_some_and(|plan| !plan.environments.is_empty());
+        self.changes.iter().any(|other| other.branch == change.branch && known(&other.id))
     }
 
     /// History of all lanes, newest first.
@@ -180,6 +193,15 @@ impl ProjectState {
         let mut lines: Vec<HistoryLine> = self.lanes.values().flat_map(|lane| lane.history.clone()).collect();
         lines.sort_by_key(|line| std::cmp::Reverse(line.at));
         lines
+    }
+}
+
+fn change_need(change: &ChangeView) -> Need {
+    Need {
+        what: format!("{} {} on {}", change.commit.short(), change.subject, change.branch),
+        why: plain(change.reason.lines().next().unwrap_or("failed")),
+        command: format!("slipway why {}", change.commit.short()),
+        since: change.received,
     }
 }
 

@@ -2,9 +2,10 @@
 //!
 //! In: a [`Status`]. Out: lines. Never: colour; the terminal adds it.
 
-use slipway_model::At;
+use slipway_model::instance::InstanceState;
 use slipway_model::time::words;
-use slipway_model::view::{LaneView, Status};
+use slipway_model::view::{InstanceView, LaneView, Status};
+use slipway_model::{At, EnvironmentName};
 
 /// The status as lines.
 #[must_use]
@@ -20,7 +21,11 @@ pub fn lines(status: &Status, now: At) -> Vec<String> {
     for environment in &status.environments {
         lines.push(String::new());
         lines.push(environment.name.to_string());
-        lines.extend(environment.services.iter().flat_map(|lane| lane_lines(lane, now)));
+        lines.extend(environment.services.iter().flat_map(|lane| {
+            let mut lines = lane_lines(lane, now);
+            lines.extend(taken_back(status, &environment.name, lane));
+            lines
+        }));
     }
     let moving: Vec<_> = status.changes.iter().filter(|change| !change.state.is_final()).collect();
     if !moving.is_empty() {
@@ -40,14 +45,43 @@ pub fn lines(status: &Status, now: At) -> Vec<String> {
     lines
 }
 
+/// What was tried last and is not what serves.
+fn taken_back(status: &Status, environment: &EnvironmentName, lane: &LaneView) -> Option<String> {
+    if lane.phase != "rolled-back" {
+        return None;
+    }
+    let rollouts = status.changes.iter().flat_map(|change| &change.rollouts);
+    let here = rollouts.filter(|rollout| &rollout.environment == environment && rollout.service == lane.name);
+    let newest = here.filter(|rollout| rollout.phase == "rolled-back").max_by_key(|rollout| rollout.started)?;
+    Some(format!("      {} was rolled back: slipway why {}@{}", newest.to, lane.name, newest.to))
+}
+
+/// How it stands, for people: that an attempt failed is no state of the release that serves.
+fn stands(lane: &LaneView) -> &str {
+    match (lane.phase.as_str(), &lane.release) {
+        ("rolled-back", Some(_)) => "serves again",
+        (phase, _) => phase,
+    }
+}
+
+/// Instances that are ready, of those that belong to what serves; what comes or goes beside them is counted apart.
+fn ready(lane: &LaneView) -> String {
+    let serves = |instance: &&InstanceView| lane.release.as_ref().is_none_or(|serves| serves.id == instance.release);
+    let own: Vec<&InstanceView> = lane.instances.iter().filter(serves).collect();
+    let ready = own.iter().filter(|instance| instance.state == InstanceState::Ready).count();
+    match lane.instances.len() - own.len() {
+        0 => format!("{ready} of {} ready", own.len()),
+        others => format!("{ready} of {} ready, {others} of another release", own.len()),
+    }
+}
+
 fn lane_lines(lane: &LaneView, now: At) -> Vec<String> {
     let release = lane.release.as_ref().map_or_else(|| "-".into(), |release| format!("r{}", release.number));
-    let ready = lane.instances.iter().filter(|i| i.state == slipway_model::instance::InstanceState::Ready).count();
     let mut lines = vec![format!(
-        "  {:<16} {release:<6} {:<12} {ready} of {} ready   {}",
+        "  {:<16} {release:<6} {:<12} {}   {}",
         lane.name.as_str(),
-        lane.phase,
-        lane.instances.len(),
+        stands(lane),
+        ready(lane),
         lane.url
     )];
     if let Some(rollout) = &lane.rollout {
@@ -76,6 +110,10 @@ fn lane_lines(lane: &LaneView, now: At) -> Vec<String> {
             instance.reason,
             words(now.since_ms(instance.since))
         ));
+    }
+    for held in &lane.held {
+        let short = held.short();
+        lines.push(format!("      {short} is held here, and what contains it waits: slipway unhold {short}"));
     }
     if let Some(waiting) = &lane.waiting {
         lines.push(format!("      waits: {}", waiting.what));

@@ -1,5 +1,6 @@
 //! Facts in; the lines of a push, `status` and `why` out.
 
+use crate::ticker::Ticker;
 use crate::{Follow, Projection, status, why};
 use serde_json::json;
 use slipway_model::fact::{Body, Fact, Gate};
@@ -293,7 +294,7 @@ fn a_failed_job_shows_step_exit_code_and_the_first_error() {
             "         step `test` ended with exit code 101",
             "           assertion failed",
             "         next: slipway logs api/test    slipway run api/test",
-            "  12.1s  FAILED job:api/test: failed",
+            "  12.1s  FAILED job api/test: failed",
         ],
     );
     assert_eq!(over, Some(1));
@@ -314,4 +315,130 @@ fn who_a_newer_release_goes_past_does_not_stand_as_the_lanes_question_any_more()
     journal.gate(16_000, &wait).gate(17_000, &Gate::Refused { reason: "superseded by r42".into(), next: None });
     let (lines, _) = journal.said();
     assert!(lines.iter().any(|line| line.contains("REFUSED production api r41: superseded by r42")), "{lines:#?}");
+}
+
+#[test]
+fn an_end_does_not_repeat_the_reason_that_the_line_before_gave() {
+    let mut journal = Journal::new();
+    let why = "Dockerfile:2:25: there is no dist/hello in what job package produced";
+    journal.add(4_000, json!({ "kind": "image.failed", "data": { "item": "image:api", "reason": why, "infrastructure": false } }));
+    let reason = format!("image:api: {why}");
+    journal.add(4_000, json!({ "kind": "change.ended", "data": { "state": "failed", "reason": reason } }));
+    let said = |quiet: bool| {
+        let mut follow = Follow::new(At(BEGAN)).quietly(quiet);
+        let lines = journal.facts.iter().flat_map(|fact| follow.take(fact, &|_| String::new()).lines);
+        lines.map(|line| line.trim_end().to_owned()).collect::<Vec<_>>()
+    };
+    check(&said(false)[1..], &[&format!("   4.0s  image api        failed   {why}"), "   4.0s  FAILED image api"]);
+    assert_eq!(said(true).last().unwrap(), &format!("   4.0s  FAILED image api: {why}"), "nothing else is seen");
+}
+
+#[test]
+fn what_somebody_did_about_a_change_stands_between_its_lines() {
+    let mut journal = Journal::new();
+    let given = |verb: &str, more: serde_json::Value| {
+        let mut data = json!({ "verb": verb, "what": "x" });
+        data.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        json!({ "kind": "command.given", "data": data })
+    };
+    journal.add(1_000, given("retry", json!({ "item": "job:api/test" })));
+    let place = json!({ "service": "api", "environment": "production", "reason": "it is time" });
+    journal.add(2_000, given("approve", place));
+    let (lines, _) = journal.said();
+    check(&lines[1..], &["   1.0s  kim: retry api/test", "   2.0s  kim: approve api in production: it is time"]);
+}
+
+#[test]
+fn the_heartbeat_says_what_a_rollout_waits_for() {
+    let mut journal = Journal::new();
+    journal.released().gate(16_000, &Gate::Open { passed: Vec::new() });
+    journal.phase(17_000, "provisioning", "starts 1 of 1").phase(18_000, "probing", "nothing listens on PORT 8080");
+    let mut follow = Follow::new(At(BEGAN));
+    journal.facts.iter().for_each(|fact| drop(follow.take(fact, &|_| String::new())));
+    let beat = follow.heartbeat(At(BEGAN + 27_000));
+    assert_eq!(beat, "  27.0s  ... rollout production api for 10.0s (nothing listens on PORT 8080)");
+}
+
+#[test]
+fn status_shows_what_serves_after_a_rollback_and_what_was_taken_back() {
+    let mut journal = Journal::new();
+    journal.released().gate(16_000, &Gate::Open { passed: Vec::new() });
+    let mut older = journal.facts[2].clone();
+    let Body::ReleaseMade { release, .. } = &mut older.body else { panic!("{older:?}") };
+    (release.id, release.number) = ("aaaaaaaa".parse().unwrap(), 39);
+    older.n = journal.facts.len() as u64 + 1;
+    journal.facts.push(older);
+    journal.phase(19_500, "rolled-back", "gave 5xx 14 of 60 on GET /entries");
+    let hold = json!({ "kind": "hold.set", "data": { "lane": lane(), "commit": commit(), "reason": "taken back" } });
+    journal.add(19_600, hold);
+    let seen = journal.projection().status(&"guestbook".parse().unwrap(), &|_| "http://a".into(), 5).unwrap();
+    check(
+        &status::lines(&seen, At(BEGAN + 20_000))[3..7],
+        &[
+            "production",
+            "  api              r39    serves again 0 of 0 ready   http://a",
+            "      1f3c9ab is held here, and what contains it waits: slipway unhold 1f3c9ab",
+            "      r41 was rolled back: slipway why api@r41",
+        ],
+    );
+}
+
+#[test]
+fn what_fails_on_a_branch_of_its_own_stands_after_what_users_see_and_names_the_branch() {
+    let mut projection = Journal::new().projection();
+    let mut n = 2;
+    let mut add = |change: &str, branch: &str, environments: serde_json::Value, reason: &str| {
+        let info = json!({ "id": change, "event": "push", "reference": format!("refs/heads/{branch}"),
+            "branch": branch, "production": false, "commit": commit(), "author": "kim", "subject": "Greet",
+            "pusher": "kim" });
+        let plan = json!({ "items": [], "environments": environments, "not_ci": [], "warnings": [], "saved_ms": 0 });
+        for body in [
+            json!({ "kind": "change.received", "data": info }),
+            json!({ "kind": "plan.made", "data": { "plan": plan } }),
+            json!({ "kind": "change.ended", "data": { "state": "failed", "reason": reason } }),
+        ] {
+            n += 1;
+            let mut fact = Journal::new().facts.remove(0);
+            (fact.n, fact.change) = (n, ChangeId::parse(change).ok());
+            fact.body = serde_json::from_value(body).unwrap();
+            projection.apply(&fact);
+        }
+    };
+    add("00000000000000aa", "feature", json!([]), "job:api/test: failed");
+    let staging = json!({ "name": "staging", "from": ["main"], "auto": true, "after": [] });
+    let production = json!({ "name": "production", "from": ["main"], "auto": true, "after": ["staging"] });
+    add("00000000000000bb", "main", json!([production, staging]), "image:api: no file");
+    let seen = projection.status(&"guestbook".parse().unwrap(), &|_| String::new(), 5).unwrap();
+    let needs: Vec<_> = seen.needs_you.iter().map(|need| format!("{}: {}", need.what, need.why)).collect();
+    assert_eq!(needs, ["1f3c9ab Greet on main: image api: no file", "1f3c9ab Greet on feature: job api/test: failed"]);
+    let order: Vec<_> = projection.projects.values().next().unwrap().order.iter().map(ToString::to_string).collect();
+    assert_eq!(order, ["staging", "production"], "an environment stands after what it follows");
+}
+
+#[test]
+fn the_terminal_of_up_shows_one_line_per_event_of_interest() {
+    let mut journal = Journal::new();
+    let failed = json!({ "step": "test", "command": "cargo test", "exit_code": 101, "reason": "exit code 101" });
+    journal.add(12_100, ended("failed", failed)).released();
+    journal.gate(16_000, &Gate::Open { passed: Vec::new() });
+    for phase in ["queued", "provisioning", "probing", "stepping", "promoting", "baking", "contracting", "succeeded"] {
+        journal.phase(19_000, phase, "");
+    }
+    journal.phase(19_500, "rolled-back", "gave 5xx 14 of 60 on GET /entries");
+    journal.add(20_000, json!({ "kind": "command.given", "data": { "verb": "rollback", "what": "api@r39",
+        "service": "api", "environment": "production" } }));
+    journal.add(21_000, json!({ "kind": "change.ended", "data": { "state": "failed", "reason": "job:api/test: x" } }));
+    let mut ticker = Ticker::default();
+    let lines: Vec<String> = journal.facts.iter().filter_map(|fact| ticker.take(fact)).collect();
+    check(
+        &lines,
+        &[
+            "12:00:00 guestbook  change 1f3c9ab on main by kim: Greet",
+            "12:00:12 guestbook  job api/test failed: exit code 101",
+            "12:00:19 guestbook  LIVE production api r41",
+            "12:00:19 guestbook  ROLLED BACK production api: r41 gave 5xx 14 of 60 on GET /entries",
+            "12:00:20 guestbook  kim: rollback api in production",
+            "12:00:21 guestbook  FAILED 1f3c9ab: job api/test: x",
+        ],
+    );
 }

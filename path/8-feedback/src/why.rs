@@ -2,8 +2,11 @@
 //!
 //! In: views and plans. Out: lines that end in what to do. Never: guesses.
 
+use crate::change::name_of;
+use crate::lines::plain;
 use slipway_model::plan::{Decision, Item};
 use slipway_model::time::words;
+use slipway_model::verdict::VerdictKind;
 use slipway_model::view::{ChangeView, GateView, JobView, RolloutView};
 use std::collections::BTreeMap;
 
@@ -12,7 +15,7 @@ use std::collections::BTreeMap;
 pub fn change(view: &ChangeView) -> Vec<String> {
     let mut lines = vec![format!("{} {} on {}: {}", view.commit.short(), view.subject, view.branch, view.state.word())];
     if !view.reason.is_empty() {
-        lines.extend(view.reason.lines().map(|line| format!("  {line}")));
+        lines.extend(view.reason.lines().map(|line| format!("  {}", plain(line))));
     }
     if let Some(waiting) = &view.waiting {
         lines.push(format!("  waits: {}", waiting.what));
@@ -55,20 +58,53 @@ pub fn job(job: &JobView) -> Vec<String> {
     lines
 }
 
+/// What a phase, or a lane's state, means: for those who read its word for the first time.
+#[must_use]
+pub fn meaning(phase: &str) -> Option<&'static str> {
+    Some(match phase {
+        "queued" | "gated" | "prepared" | "expanded" => "nothing was started yet",
+        "provisioning" => "new instances are being started",
+        "probing" => "new instances are asked whether they are ready",
+        "stepping" => "traffic moves to the new release and is judged",
+        "promoting" => "the new release takes all traffic",
+        "baking" => "it serves everything and is watched",
+        "contracting" => "it serves everything; the old instances go",
+        "returning" | "capturing" | "restoring" => "traffic goes back to the release before",
+        "rolled-back" => "the release before serves again",
+        "needs-human" => "nothing to go back to, or that failed too",
+        "dropped" => "it was not started",
+        "waiting" => "it asks to come in",
+        "refused" => "it may not come in",
+        _ => return None,
+    })
+}
+
+fn judged(verdict: Option<VerdictKind>) -> &'static str {
+    match verdict {
+        None => "not judged yet",
+        Some(VerdictKind::Pass) => "pass",
+        Some(VerdictKind::Fail) => "fail",
+        Some(VerdictKind::Insufficient) => "insufficient: too few requests to judge, only the smoke requests count",
+        Some(VerdictKind::Inconclusive) => "inconclusive: the requests do not tell good from bad",
+        Some(VerdictKind::Unavailable) => "unavailable: nothing could be measured",
+    }
+}
+
 /// Why a rollout is where it is, with its evidence.
 #[must_use]
 pub fn rollout(rollout: &RolloutView) -> Vec<String> {
     let from = rollout.from.clone().unwrap_or_else(|| "nothing".into());
+    let means = meaning(&rollout.phase).map(|means| format!(" ({means})")).unwrap_or_default();
     let mut lines = vec![format!(
-        "rollout {} {} {from} -> {}: {}",
+        "rollout {} {} {from} -> {}: {}{means}",
         rollout.environment, rollout.service, rollout.to, rollout.phase
     )];
+    lines.push(format!("  by {}, {}", rollout.by, rollout.started));
     if !rollout.reason.is_empty() {
         lines.push(format!("  because {}", rollout.reason));
     }
     for step in &rollout.steps {
-        let verdict = step.verdict.map_or_else(|| "not judged".into(), |verdict| format!("{verdict:?}").to_lowercase());
-        lines.push(format!("  step {} at {} %: {verdict}", step.name, step.weight));
+        lines.push(format!("  step {} at {} %: {}", step.name, step.weight, judged(step.verdict)));
     }
     let incident = &rollout.incident;
     if let Some(recognised) = incident.recognised {
@@ -102,7 +138,7 @@ fn evidence(evidence: &slipway_model::verdict::Evidence) -> Vec<String> {
     };
     list(&mut lines, "failing", evidence.urls.clone());
     let samples = evidence.samples.iter().rev().take(3).map(|sample| {
-        format!("{} {} -> {} from {}: {}", sample.at, sample.request, sample.status, sample.instance, sample.body)
+        format!("{} {} -> {} from {}: {}", sample.at, sample.request, sample.status, sample.instance, sample.body.trim())
     });
     list(&mut lines, "samples", samples.collect());
     list(&mut lines, "log", evidence.log.iter().rev().take(8).rev().cloned().collect());
@@ -122,7 +158,8 @@ fn evidence(evidence: &slipway_model::verdict::Evidence) -> Vec<String> {
 /// Why an item ran or did not: file by file what differs from the same item of an earlier plan.
 #[must_use]
 pub fn item(item: &Item, before: Option<&Item>) -> Vec<String> {
-    let mut lines = vec![format!("{}: {}, {}", item.id, item.decision.word(), item.reason)];
+    let (kind, name) = (item.spec.kind(), name_of(&item.id));
+    let mut lines = vec![format!("{kind} {name}: {}, {}", item.decision.word(), plain(&item.reason))];
     if item.decision != Decision::Run {
         return lines;
     }

@@ -1,12 +1,12 @@
 //! `slipway release` and `slipway image`: what is stored and where it runs (R127, R161).
 
 use crate::cli::Global;
-use crate::client::find;
+use crate::client::{encode, find};
 use crate::commands::ask::{path, print_json};
 use crate::exit::{CHANGE, Done, Exit};
 use clap::{Args, Subcommand};
 use slipway_model::release::Release;
-use slipway_model::view::Status;
+use slipway_model::view::{ChangeView, Status};
 use std::collections::BTreeMap;
 
 /// Releases.
@@ -20,9 +20,9 @@ pub struct Releases {
 enum ReleaseAct {
     /// All releases and where they run
     Ls,
-    /// One release: image, tag, commit, build, configuration
+    /// One release, or those of a commit: image, tag, commit, build, where it runs
     Show {
-        /// `api@r41` or its id
+        /// `api@r41`, its id, or a commit
         release: String,
     },
     /// What differs between two releases
@@ -45,11 +45,13 @@ pub struct Images {
 enum ImageAct {
     /// Images of releases, their tags, who uses them
     Ls,
-    /// One image by tag or digest, or that of a running instance
+    /// One image by tag or digest, that of a running instance, or those of a commit
     Show {
-        /// A tag, digest, or instance id
+        /// A tag, digest, instance id, or commit
         image: String,
     },
+    /// Remove what nothing refers to any more; what runs or can be returned to stays
+    Gc,
 }
 
 struct Stored {
@@ -78,13 +80,16 @@ impl Stored {
             .collect()
     }
 
-    fn find(&self, text: &str) -> Result<&Release, Exit> {
-        let found =
-            self.releases.iter().find(|release| release.title() == text || release.id.as_str().starts_with(text));
-        found.ok_or_else(|| Exit::new(CHANGE, format!("there is no release `{text}`")).hint("slipway release ls"))
+    fn named(&self, text: &str) -> Option<&Release> {
+        self.releases.iter().find(|release| release.title() == text || release.id.as_str().starts_with(text))
     }
 
-    fn of_image(&self, text: &str) -> Result<&Release, Exit> {
+    fn find(&self, text: &str) -> Result<&Release, Exit> {
+        let missing = || Exit::new(CHANGE, format!("there is no release `{text}`")).hint("slipway release ls");
+        self.named(text).ok_or_else(missing)
+    }
+
+    fn of_image(&self, text: &str) -> Option<&Release> {
         let instances = self
             .status
             .environments
@@ -92,13 +97,21 @@ impl Stored {
             .flat_map(|environment| &environment.services)
             .flat_map(|lane| &lane.instances);
         let of_instance = instances.filter(|instance| instance.id == text).map(|instance| &instance.release).next();
-        let found = self.releases.iter().rev().find(|release| {
+        self.releases.iter().rev().find(|release| {
             release.origin.tag == text
                 || release.bundle.image.as_str().contains(text)
                 || text.ends_with(&format!(":{}", release.origin.tag))
                 || Some(&release.id) == of_instance
-        });
-        found.ok_or_else(|| Exit::new(CHANGE, format!("no release has image `{text}`")).hint("slipway image ls"))
+        })
+    }
+
+    /// What a commit was released as: a revert has the release of what it goes back to (R127).
+    async fn of_commit(&self, global: &Global, text: &str) -> Vec<&Release> {
+        let Ok(client) = find(global) else { return Vec::new() };
+        let Ok(path) = path(&client, &format!("changes/{}", encode(text))).await else { return Vec::new() };
+        let Ok(change) = client.get::<ChangeView>(&path).await else { return Vec::new() };
+        let of_change = |release: &&Release| change.releases.iter().any(|known| known.id == release.id);
+        self.releases.iter().filter(of_change).collect()
     }
 }
 
@@ -121,39 +134,82 @@ pub async fn releases(global: &Global, releases: &Releases) -> Done {
             }
             Ok(())
         }
-        ReleaseAct::Show { release } => show(global, &stored, stored.find(release)?),
+        ReleaseAct::Show { release } => match stored.named(release) {
+            Some(found) => show(global, &stored, found),
+            None => show_all(global, &stored, release, "slipway release ls").await,
+        },
         ReleaseAct::Diff { from, to } => diff(global, stored.find(from)?, stored.find(to)?),
     }
 }
 
 /// `slipway image`.
 pub async fn images(global: &Global, images: &Images) -> Done {
-    let stored = stored(global).await?;
     match &images.act {
-        ImageAct::Ls => {
-            let mut by_image: BTreeMap<String, Vec<&Release>> = BTreeMap::new();
-            for release in &stored.releases {
-                by_image.entry(release.bundle.image.to_string()).or_default().push(release);
+        ImageAct::Ls => list_images(global, &stored(global).await?),
+        ImageAct::Show { image } => {
+            let stored = stored(global).await?;
+            match stored.of_image(image) {
+                Some(found) => show(global, &stored, found),
+                None => show_all(global, &stored, image, "slipway image ls").await,
             }
-            if global.json {
-                let list: Vec<_> = by_image.iter().map(|(digest, releases)| serde_json::json!({ "digest": digest, "releases": releases.iter().map(|r| r.title()).collect::<Vec<_>>() })).collect();
-                return print_json(&list);
-            }
-            for (digest, releases) in by_image {
-                let Some(first) = releases.first() else { continue };
-                let used: Vec<String> = releases.iter().flat_map(|release| stored.runs_in(release)).collect();
-                println!(
-                    "{}/{}:{}  {digest}  {}",
-                    first.bundle.project,
-                    first.bundle.service,
-                    first.origin.tag,
-                    if used.is_empty() { "not running".into() } else { format!("runs in {}", used.join(", ")) }
-                );
-            }
-            Ok(())
         }
-        ImageAct::Show { image } => show(global, &stored, stored.of_image(image)?),
+        ImageAct::Gc => gc(global).await,
     }
+}
+
+fn list_images(global: &Global, stored: &Stored) -> Done {
+    let mut by_image: BTreeMap<String, Vec<&Release>> = BTreeMap::new();
+    for release in &stored.releases {
+        by_image.entry(release.bundle.image.to_string()).or_default().push(release);
+    }
+    if global.json {
+        let titles = |releases: &[&Release]| releases.iter().map(|release| release.title()).collect::<Vec<_>>();
+        let list: Vec<_> = by_image
+            .iter()
+            .map(|(digest, releases)| serde_json::json!({ "digest": digest, "releases": titles(releases) }))
+            .collect();
+        return print_json(&list);
+    }
+    for (digest, releases) in by_image {
+        let Some(first) = releases.first() else { continue };
+        let used: Vec<String> = releases.iter().flat_map(|release| stored.runs_in(release)).collect();
+        println!(
+            "{}/{}:{}  {digest}  {}",
+            first.bundle.project,
+            first.bundle.service,
+            first.origin.tag,
+            if used.is_empty() { "not running".into() } else { format!("runs in {}", used.join(", ")) }
+        );
+    }
+    Ok(())
+}
+
+async fn gc(global: &Global) -> Done {
+    let swept: serde_json::Value =
+        find(global)?.send(http::Method::POST, "/api/v1/clean-up", &serde_json::Value::Null).await?;
+    if global.json {
+        return print_json(&swept);
+    }
+    let count = |key: &str| swept.get(key).and_then(serde_json::Value::as_u64).unwrap_or_default();
+    println!(
+        "{} removed ({} bytes), {} kept, {} young or in use",
+        count("removed"),
+        count("removed_bytes"),
+        count("kept"),
+        count("spared")
+    );
+    Ok(())
+}
+
+async fn show_all(global: &Global, stored: &Stored, text: &str, hint: &str) -> Done {
+    let found = stored.of_commit(global, text).await;
+    if found.is_empty() {
+        return Err(Exit::new(CHANGE, format!("`{text}` has no release")).hint(hint));
+    }
+    if global.json {
+        return print_json(&found);
+    }
+    found.into_iter().try_for_each(|release| show(global, stored, release))
 }
 
 fn show(global: &Global, stored: &Stored, release: &Release) -> Done {

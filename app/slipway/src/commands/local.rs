@@ -268,7 +268,13 @@ async fn run_all(global: &Global, tree: &Tree, jobs: &[Item], data: &Data) -> Do
             .iter()
             .find(|need| outcomes.get(&need.to_string()).is_some_and(|outcome| !outcome.result.satisfies()))
         {
-            println!("{name}: blocked, {need} did not pass");
+            let why = format!("{need} did not pass");
+            if global.json {
+                let outcome = serde_json::json!({ "result": "blocked", "reason": why });
+                print_json(&serde_json::json!({ "name": name, "outcome": outcome }))?;
+            } else {
+                println!("{name}: blocked, {why}");
+            }
             failed.push(name);
             continue;
         }
