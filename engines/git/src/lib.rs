@@ -13,6 +13,7 @@
 //! connection, so the hook and receive-pack end by themselves; what was admitted stays stored.
 
 mod command;
+mod durable;
 mod error;
 mod frames;
 mod git;

@@ -4,10 +4,9 @@
 //! options and a view of the pushed objects; lines and the verdict go back through it.
 //! Never: keeps a hook whose pusher is gone, or lets one slow hook hold up another.
 
-use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +15,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{Mutex, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::durable;
 use crate::error::GitError;
 use crate::frames::{ALIVE_EVERY, CALL_BYTES_MAX, Call, Frame, HookKind, VERSION, with_short_path};
 use crate::git::Git;
@@ -31,9 +31,6 @@ const LINE_WAIT: Duration = Duration::from_secs(60);
 
 /// How many calls may wait to be taken.
 const CALLS_WAITING_MAX: usize = 64;
-
-/// How many objects are written through to the disk at the same time.
-const SYNCS_AT_ONCE: usize = 8;
 
 /// How many hooks may be connected before they have said what they want.
 const CALLERS_MAX: usize = 64;
@@ -192,7 +189,7 @@ fn understood(git: &Git, line: &[u8], connection: &Arc<Connection>) -> Result<Ho
         .map_err(|error| error.to_string())?;
     let state = call.push.as_deref().and_then(|id| git.pushes().find(id));
     let quarantine = objects.quarantine.clone().filter(|_| call.kind == HookKind::PreReceive);
-    let safe = quarantine.map(|folder| tokio::task::spawn_blocking(move || make_safe(&folder)));
+    let safe = quarantine.map(|folder| tokio::task::spawn_blocking(move || durable::make_safe(&folder)));
     Ok(HookCall {
         kind: call.kind,
         push: call.push,
@@ -204,27 +201,6 @@ fn understood(git: &Git, line: &[u8], connection: &Arc<Connection>) -> Result<Ho
         state,
         safe,
         connection: Arc::clone(connection),
-    })
-}
-
-/// Writes single objects through to the disk. Packs are written through by git itself.
-fn make_safe(quarantine: &Path) -> io::Result<()> {
-    let mut objects = Vec::new();
-    for folder in fs::read_dir(quarantine)? {
-        let folder = folder?;
-        // Single objects lie in folders of two digits.
-        if folder.file_name().len() == 2 && folder.file_type()?.is_dir() {
-            for object in fs::read_dir(folder.path())? {
-                objects.push(object?.path());
-            }
-        }
-    }
-    // The journal of the file system takes those in one go that ask at the same time.
-    let share = objects.len().div_ceil(SYNCS_AT_ONCE).max(1);
-    let sync = |paths: &[PathBuf]| paths.iter().try_for_each(|path| File::open(path)?.sync_all());
-    std::thread::scope(|scope| {
-        let all: Vec<_> = objects.chunks(share).map(|paths| scope.spawn(move || sync(paths))).collect();
-        all.into_iter().try_for_each(|one| one.join().unwrap_or_else(|_| Err(io::ErrorKind::Other.into())))
     })
 }
 

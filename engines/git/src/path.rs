@@ -61,6 +61,10 @@ impl AsRef<[u8]> for RepoPath {
 
 impl fmt::Display for RepoPath {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let is_plain = |byte: &u8| (b' '..0x7f).contains(byte) && *byte != b'\\';
+        if self.0.iter().all(is_plain) {
+            return out.write_str(&String::from_utf8_lossy(&self.0));
+        }
         for chunk in self.0.utf8_chunks() {
             for c in chunk.valid().chars() {
                 if c == '\\' {

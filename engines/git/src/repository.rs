@@ -86,7 +86,7 @@ fn shared_config(hooks: &Path, push_bytes_max: u64) -> String {
 [core]
 	hooksPath = "{hooks}"
 	# "Stored" is said to the pusher, so it must survive a power cut. Single objects are made safe by the server while
-	# it judges the push (listener.rs): git does one after the other.
+	# it judges the push (durable.rs): git does one after the other.
 	fsync = pack,pack-metadata,commit-graph,reference
 	# In quarantine git asks a process of its own for the refs of the same repository once more.
 	alternateRefsCommand = true
