@@ -134,6 +134,14 @@ pub enum GitError {
         /// What is wrong with it.
         detail: String,
     },
+    /// Folders lie in folders, more than anybody would make by hand.
+    #[error("folders of `{subject}` lie more than {limit} deep")]
+    TooDeep {
+        /// The repository's folder name.
+        subject: String,
+        /// The limit.
+        limit: usize,
+    },
     /// The refs cannot be read.
     #[error("the refs of `{subject}` cannot be read: {detail}")]
     Refs {
@@ -196,6 +204,12 @@ pub enum GitError {
 }
 
 impl GitError {
+    /// Whether what was pushed is at fault: asking again gives the same.
+    #[must_use]
+    pub fn is_of_content(&self) -> bool {
+        matches!(self, Self::TooLarge { .. } | Self::TooDeep { .. } | Self::Object { .. } | Self::Path { .. })
+    }
+
     /// Makes the closure that turns an I/O error into one that names act and path.
     pub(crate) fn file(act: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> GitError {
         let path = path.into();

@@ -27,8 +27,8 @@ const LISTING_BYTES_MAX: u64 = 256 << 20;
 /// Listings kept, and the paths of all of them.
 const LISTINGS_MAX: usize = 8;
 const LISTED_MAX: usize = 200_000;
-/// Folders within folders.
-const DEPTH_MAX: usize = 1_024;
+/// Folders within folders. Each takes some kilobytes of a thread's stack of two megabytes.
+const DEPTH_MAX: usize = 200;
 /// Trees that share their delta bases are read one after the other.
 const BASES_KEPT: usize = 64;
 
@@ -341,8 +341,7 @@ impl Listing<'_> {
         if depth <= DEPTH_MAX {
             return Ok(());
         }
-        let what = format!("the depth of the folders of `{}`", self.reader.subject);
-        Err(GitError::TooLarge { what, limit_bytes: DEPTH_MAX as u64 })
+        Err(GitError::TooDeep { subject: self.reader.subject.clone(), limit: DEPTH_MAX })
     }
 }
 

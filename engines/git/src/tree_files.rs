@@ -13,7 +13,7 @@ use crate::command::ReadLimit;
 use crate::error::GitError;
 use crate::names::Oid;
 use crate::objects::ObjectView;
-use crate::tree_step;
+use crate::tree_step::{self, attributes};
 
 /// The first checkout of a very large repository on a slow disk.
 const CHECKOUT: ReadLimit = ReadLimit { wait: Duration::from_secs(1800), bytes: 1 << 20 };
@@ -35,6 +35,17 @@ const SETTINGS: &[(&str, &str)] = &[
     ("gc.auto", "0"),
 ];
 
+/// What is known of a tree before it moves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// Nothing: it is made anew.
+    Unknown,
+    /// It was left at this commit by a former life.
+    Unchecked(Oid),
+    /// It holds exactly this commit.
+    Holds(Oid),
+}
+
 /// One kept checkout: `tree/` with the files, `index` beside it, and `commit`, which is there
 /// only while `tree/` is known to be what it says.
 #[derive(Debug, Clone)]
@@ -49,6 +60,10 @@ impl TreeFolder {
         self.0.join("tree")
     }
 
+    fn index(&self) -> PathBuf {
+        self.0.join("index")
+    }
+
     fn record(&self) -> PathBuf {
         self.0.join("commit")
     }
@@ -59,45 +74,37 @@ impl TreeFolder {
         Oid::parse(text.trim()).ok()
     }
 
-    /// Brings the tree to a commit. `from` is what it holds exactly, if that is known; `anew` when nothing is known about
-    /// what is there.
-    pub(crate) async fn move_to(
-        &self,
-        view: &ObjectView,
-        commit: Oid,
-        from: Option<Oid>,
-        anew: bool,
-    ) -> Result<(), GitError> {
+    /// Brings the tree to a commit.
+    pub(crate) async fn move_to(&self, view: &ObjectView, commit: Oid, before: Before) -> Result<(), GitError> {
         match fs::remove_file(self.record()) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 return Err(GitError::file("remove", self.record())(error));
             }
             Ok(()) | Err(_) => {}
         }
-        if anew {
-            self.empty().await?;
-        }
-        if let Some(from) = from
+        if let Before::Holds(from) = before
             && self.step(view, from, commit).await
         {
             return self.write_record(commit);
         }
-        let moved = self.read_tree(view, commit).await;
-        let exact = match moved {
-            Ok(()) => self.compare(commit).await,
-            Err(error) => Err(error),
-        };
-        match exact {
-            Ok(()) => {}
-            Err(error) if anew => return Err(error),
-            // Something unknown is in the way; a fresh tree has nothing unknown.
-            Err(_) => {
-                self.empty().await?;
-                self.read_tree(view, commit).await?;
-                self.compare(commit).await?;
-            }
+        // Where something unknown is in the way, a fresh tree has nothing unknown.
+        if !self.refresh(view, commit, before).await {
+            self.empty().await?;
+            self.read_tree(view, commit).await?;
+            self.compare(commit).await?;
         }
         self.write_record(commit)
+    }
+
+    /// Lets git compare every file with its index and write what differs. The index must be that of the tree as it is,
+    /// and attributes the same: git believes a file whose metadata the index knows, whatever attributes made of it.
+    async fn refresh(&self, view: &ObjectView, commit: Oid, before: Before) -> bool {
+        let (Before::Unchecked(from) | Before::Holds(from)) = before else { return false };
+        if !self.index().is_file() {
+            return false;
+        }
+        let same = view.within(move |reader| Ok(attributes(reader, from)? == attributes(reader, commit)?)).await;
+        same.unwrap_or(false) && self.read_tree(view, commit).await.is_ok() && self.compare(commit).await.is_ok()
     }
 
     fn write_record(&self, commit: Oid) -> Result<(), GitError> {
@@ -105,10 +112,14 @@ impl TreeFolder {
         fs::write(&record, format!("{commit}\n")).map_err(GitError::file("write", record))
     }
 
-    /// The short way; where it fails, git compares every file and mends what was left half-way.
+    /// The short way. Git's index does not follow it, so it goes: from then on git can only begin anew.
     async fn step(&self, view: &ObjectView, from: Oid, to: Oid) -> bool {
-        let tree = self.tree();
-        view.within(move |reader| tree_step::step(reader, &tree, from, to)).await.unwrap_or(false)
+        let (tree, index) = (self.tree(), self.index());
+        let before = move || match fs::remove_file(&index) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        };
+        view.within(move |reader| tree_step::step(reader, &tree, from, to, before)).await.unwrap_or(false)
     }
 
     /// Removes all, and makes the empty tree.
@@ -136,7 +147,7 @@ impl TreeFolder {
             .args(["--reset", "-u"])
             .arg(commit.to_string())
             .env("GIT_WORK_TREE", self.tree())
-            .env("GIT_INDEX_FILE", self.0.join("index"))
+            .env("GIT_INDEX_FILE", self.index())
             .config(SETTINGS);
         asked.command.current_dir(self.tree());
         view.program.read_all(asked, Vec::new(), CHECKOUT).await?;
@@ -146,7 +157,7 @@ impl TreeFolder {
     /// Counts what is on disk against the index: a leftover of any kind, ignored files too,
     /// makes a difference.
     async fn compare(&self, commit: Oid) -> Result<(), GitError> {
-        let (tree, index) = (self.tree(), self.0.join("index"));
+        let (tree, index) = (self.tree(), self.index());
         let counts = tokio::task::spawn_blocking(move || {
             io::Result::Ok((entries_of_index(&index)?, entries_on_disk(&tree, true)?))
         });

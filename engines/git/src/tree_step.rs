@@ -26,31 +26,35 @@ const FILE_BYTES_MAX: u64 = 8 << 20;
 /// All files together.
 const BYTES_MAX: usize = 64 << 20;
 
-/// Moves `tree` from one commit to another.
+/// Moves `tree` from one commit to another. `before` is called once it is sure that something will be written.
 ///
 /// # Errors
 /// When an object or the folder fails half-way: nothing is known about the folder then.
-pub(crate) fn step(reader: &Reader<'_>, tree: &Path, from: Oid, to: Oid) -> Result<bool, GitError> {
+pub(crate) fn step(
+    reader: &Reader<'_>,
+    tree: &Path,
+    from: Oid,
+    to: Oid,
+    before: impl FnOnce() -> io::Result<()>,
+) -> Result<bool, GitError> {
     let differences = reader.differences(from, to)?;
     if differences.len() > FILES_MAX || differences.iter().any(|one| !is_plain(&one.path)) {
         return Ok(false);
     }
     // Attributes may ask for other line ends: what they mean is git's to know.
-    if [from, to]
-        .into_iter()
-        .try_fold(false, |any, commit| Ok::<_, GitError>(any || has_attributes(reader, commit)?))?
-    {
+    if !attributes(reader, from)?.is_empty() || !attributes(reader, to)?.is_empty() {
         return Ok(false);
     }
     let Some(contents) = contents(reader, &differences)? else { return Ok(false) };
     let failed = |source| GitError::File { act: "move", path: tree.to_owned(), source };
-    write_all(tree, &differences, &contents).map_err(failed)?;
+    before().and_then(|()| write_all(tree, &differences, &contents)).map_err(failed)?;
     Ok(true)
 }
 
-fn has_attributes(reader: &Reader<'_>, commit: Oid) -> Result<bool, GitError> {
-    let is_one = |entry: &TreeEntry| entry.path.as_bytes().rsplit(|b| *b == b'/').next() == Some(b".gitattributes");
-    Ok(reader.tree(commit)?.iter().any(is_one))
+/// The files of a commit that say what becomes of the bytes of others.
+pub(crate) fn attributes(reader: &Reader<'_>, commit: Oid) -> Result<Vec<TreeEntry>, GitError> {
+    let is_one = |entry: &&TreeEntry| entry.path.as_bytes().rsplit(|b| *b == b'/').next() == Some(b".gitattributes");
+    Ok(reader.tree(commit)?.iter().filter(is_one).cloned().collect())
 }
 
 /// Names that git itself looks at twice are left to it.

@@ -22,7 +22,7 @@ use crate::error::GitError;
 use crate::git::{Git, Limits};
 use crate::names::{Oid, ProjectName};
 use crate::objects::ObjectView;
-use crate::tree_files::TreeFolder;
+use crate::tree_files::{Before, TreeFolder};
 
 /// All kept checkouts.
 pub(crate) struct Trees {
@@ -54,7 +54,7 @@ enum Content {
     /// Nothing is known: make it anew.
     Unknown,
     /// Left by a former life: good after comparing every file.
-    Unchecked,
+    Unchecked(Oid),
     Moving(Oid),
     Holds(Oid),
     /// On its way out; its number is free when the folder is gone.
@@ -63,15 +63,8 @@ enum Content {
 
 enum Pick {
     Ready(u32),
-    /// `from` is what the tree holds exactly, if that is known.
-    Move {
-        number: u32,
-        from: Option<Oid>,
-        anew: bool,
-    },
-    Wait {
-        trees: u32,
-    },
+    Move { number: u32, before: Before },
+    Wait { trees: u32 },
 }
 
 /// The right to use a checkout. It does not change while any lease on it lives.
@@ -184,9 +177,9 @@ impl Trees {
             let pick = self.lock().pick(project, commit, self.limits.trees_per_project_max);
             match pick {
                 Pick::Ready(number) => return Ok(self.lease_on(project, number, commit)),
-                Pick::Move { number, from, anew } => {
+                Pick::Move { number, before } => {
                     let moving = Moving { trees: self, project, number, commit, done: false };
-                    return moving.finish(view, from, anew).await;
+                    return moving.finish(view, before).await;
                 }
                 Pick::Wait { trees } => {
                     if tokio::time::timeout_at(deadline, changed).await.is_err() {
@@ -284,9 +277,9 @@ struct Moving<'a> {
 }
 
 impl Moving<'_> {
-    async fn finish(mut self, view: &ObjectView, from: Option<Oid>, anew: bool) -> Result<CheckoutLease, GitError> {
+    async fn finish(mut self, view: &ObjectView, before: Before) -> Result<CheckoutLease, GitError> {
         let folder = self.trees.folder(self.project, self.number);
-        folder.move_to(view, self.commit, from, anew).await?;
+        folder.move_to(view, self.commit, before).await?;
         self.done = true;
         let lease = self.trees.lease_on(self.project, self.number, self.commit);
         Ok(lease)
@@ -339,7 +332,7 @@ impl Drop for Removing<'_> {
 impl Slot {
     fn is_idle(&self) -> bool {
         let settled = match self.content {
-            Content::Unknown | Content::Unchecked | Content::Holds(_) => true,
+            Content::Unknown | Content::Unchecked(_) | Content::Holds(_) => true,
             Content::Moving(_) | Content::Removing => false,
         };
         settled && self.leases == 0 && !self.inherited
@@ -369,12 +362,15 @@ impl Pools {
         }
         let idle = slots.iter_mut().filter(|slot| slot.is_idle());
         if let Some(slot) = idle.min_by_key(|slot| slot.used) {
-            let anew = slot.content == Content::Unknown;
-            let from = if let Content::Holds(commit) = slot.content { Some(commit) } else { None };
+            let before = match slot.content {
+                Content::Holds(commit) => Before::Holds(commit),
+                Content::Unchecked(commit) => Before::Unchecked(commit),
+                Content::Unknown | Content::Moving(_) | Content::Removing => Before::Unknown,
+            };
             slot.content = Content::Moving(commit);
             slot.leases = 1;
             slot.used = tick;
-            return Pick::Move { number: slot.number, from, anew };
+            return Pick::Move { number: slot.number, before };
         }
         if count >= trees_max {
             return Pick::Wait { trees: count };
@@ -382,7 +378,7 @@ impl Pools {
         let taken: Vec<u32> = slots.iter().map(|slot| slot.number).collect();
         let number = (1..).find(|number| !taken.contains(number)).unwrap_or(1);
         slots.push(Slot { number, content: Content::Moving(commit), leases: 1, inherited: false, used: tick });
-        Pick::Move { number, from: None, anew: true }
+        Pick::Move { number, before: Before::Unknown }
     }
 }
 
@@ -391,7 +387,7 @@ fn found_slot(folder: &Path, number: u32, in_use: &[PathBuf]) -> Slot {
     let inherited = in_use.contains(&tree.tree());
     let content = match tree.recorded() {
         Some(commit) if inherited => Content::Holds(commit),
-        Some(_) => Content::Unchecked,
+        Some(commit) => Content::Unchecked(commit),
         None => Content::Unknown,
     };
     Slot { number, content, leases: 0, inherited, used: 0 }
@@ -405,7 +401,7 @@ fn folders(of: &Path) -> Result<Vec<String>, GitError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Content, Pick, Pools};
+    use super::{Before, Content, Pick, Pools};
     use crate::names::{Oid, ProjectName};
 
     fn commit(digit: &str) -> Oid {
@@ -416,10 +412,10 @@ mod tests {
         let project = ProjectName::parse("shop").expect("a name");
         match pools.pick(&project, commit(digit), 2) {
             Pick::Ready(number) => format!("ready {number}"),
-            Pick::Move { number, anew, .. } => {
+            Pick::Move { number, before } => {
                 let slot = pools.slot(&project, number).expect("the slot");
                 slot.content = Content::Holds(commit(digit));
-                format!("move {number}{}", if anew { " anew" } else { "" })
+                format!("move {number}{}", if before == Before::Unknown { " anew" } else { "" })
             }
             Pick::Wait { trees } => format!("wait for one of {trees}"),
         }

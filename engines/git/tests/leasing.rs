@@ -141,6 +141,55 @@ async fn a_tree_that_is_moved_by_what_differs_is_the_same_as_one_made_by_git() {
 }
 
 #[tokio::test]
+async fn a_submodule_hides_no_file_of_an_older_commit() {
+    let (bench, hooks) = bench().await;
+    accept_all(hooks);
+    let mut commits = vec![bench.commit(&[("a", "1")], "one").await];
+    commits.push(bench.commit(&[("sub/x", "of the second")], "two").await);
+    fs::remove_dir_all(bench.work.join("sub")).unwrap();
+    bench.commit(&[(".gitattributes", "*.bin -text\n")], "three").await;
+    bench.run(["update-index", "--add", "--cacheinfo", &format!("160000,{},sub", commits[0])]).await;
+    bench.run(["commit", "--quiet", "-m", "four"]).await;
+    commits.push(bench.head().await);
+    bench.run(["push", "origin", "main"]).await;
+    for commit in [0, 1, 2, 1, 2] {
+        let lease = bench.git.lease(&bench.project, commits[commit]).await.unwrap();
+        assert_eq!(listing(lease.path()), wanted(&bench, commits[commit]).await, "{commit}");
+    }
+}
+
+#[tokio::test]
+async fn attributes_of_one_commit_change_no_byte_of_another() {
+    let (bench, hooks) = bench().await;
+    accept_all(hooks);
+    let plain = bench.commit(&[("e.txt", "one\ntwo\n")], "plain").await;
+    let crlf = bench.commit(&[(".gitattributes", "*.txt text eol=crlf\n")], "crlf").await;
+    let other = bench.commit(&[(".gitattributes", "*.bin -text\n")], "other").await;
+    bench.run(["push", "origin", "main"]).await;
+    let (lf, with_cr) = ("one\ntwo\n", "one\r\ntwo\r\n");
+    for (commit, content) in [(crlf, with_cr), (plain, lf), (crlf, with_cr), (other, lf), (crlf, with_cr), (plain, lf)]
+    {
+        let lease = bench.git.lease(&bench.project, commit).await.unwrap();
+        assert_eq!(fs::read_to_string(lease.path().join("e.txt")).unwrap(), content);
+    }
+}
+
+#[tokio::test]
+async fn folders_that_lie_too_deep_are_an_error_and_not_the_end() {
+    let (bench, hooks) = bench().await;
+    accept_all(hooks);
+    let deep = format!("{}f", "d/".repeat(3_000));
+    let commit = "commit refs/heads/main\ncommitter Kim <k@x> 1 +0000\ndata 3\none\n";
+    bench.import(format!("{commit}M 644 inline {deep}\ndata 1\nx\n\n")).await;
+    bench.run(["push", "origin", "main"]).await;
+    let view = bench.git.view(&bench.project).unwrap();
+    let commit = view.resolve("main").await.unwrap();
+    let error = view.tree(commit).await.unwrap_err();
+    assert!(matches!(error, GitError::TooDeep { .. }) && error.is_of_content(), "{error}");
+    assert!(bench.git.lease(&bench.project, commit).await.is_err());
+}
+
+#[tokio::test]
 async fn leftovers_and_damage_do_not_survive_a_move() {
     let (bench, commits) = pushed(1).await;
     let lease = bench.git.lease(&bench.project, commits[0]).await.unwrap();
