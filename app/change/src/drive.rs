@@ -19,7 +19,8 @@ use slipway_release::Releases;
 use slipway_rollout::drive::Rollouts;
 use slipway_source::Source;
 use slipway_verify::Verify;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use tokio::sync::broadcast;
 
 /// The cursor's name in the journal.
@@ -83,6 +84,8 @@ pub(crate) struct Inner {
     pub live: broadcast::Sender<Arc<Fact>>,
     queues: Queues<Work>,
     pub(crate) progress: Progress,
+    /// What is being tried again, by its number.
+    troubles: Mutex<BTreeMap<u64, String>>,
     pub timers: Timers,
 }
 
@@ -104,6 +107,7 @@ impl Road {
             live,
             queues: Queues::default(),
             progress: Progress::default(),
+            troubles: Mutex::default(),
             timers,
         };
         Road { inner: Arc::new(inner) }
@@ -237,13 +241,22 @@ impl Road {
         R: Future<Output = Result<(), String>>,
     {
         let (mut pause, longest) = AGAIN_MS;
+        let mut in_trouble = None;
         while let Err(error) = unharmed(attempt()).await.and_then(|done| done) {
             // Only who failed is put in words, and not with all it carries.
             let what: String = format!("{what:?}").chars().take(80).collect();
             (self.inner.stages.complain)(&format!("{what}: {error}; again in {pause} ms"));
+            in_trouble = Some(Trouble::set(&self.inner, in_trouble, error));
             self.inner.stages.clock.sleep(pause).await;
             pause = (pause * 2).min(longest);
         }
+    }
+
+    /// What the machine fails at now and tries again, where there is such a thing: whoever waits is told.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        let troubles = self.inner.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        troubles.values().next().cloned()
     }
 
     /// Performs a recorded intent in the background, over all attempts that follow from it.
@@ -319,6 +332,29 @@ impl Road {
                 self.push(Aggregate::Lane(lane.clone()), Work::Timer(lane, purpose));
             }
         }
+    }
+}
+
+/// Something that is being tried again; it is over when this is dropped.
+struct Trouble<'a> {
+    inner: &'a Inner,
+    number: u64,
+}
+
+impl<'a> Trouble<'a> {
+    fn set(inner: &'a Inner, known: Option<Trouble<'a>>, error: String) -> Trouble<'a> {
+        let mut troubles = inner.troubles.lock().unwrap_or_else(PoisonError::into_inner);
+        let next = troubles.keys().last().map_or(0, |last| last + 1);
+        // Made only where there is none yet: dropping another one here would wait for this very lock.
+        let trouble = known.unwrap_or_else(|| Trouble { inner, number: next });
+        troubles.insert(trouble.number, error);
+        trouble
+    }
+}
+
+impl Drop for Trouble<'_> {
+    fn drop(&mut self) {
+        self.inner.troubles.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.number);
     }
 }
 

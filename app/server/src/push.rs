@@ -63,8 +63,8 @@ async fn judge(server: &Server, project: &ProjectName, call: HookCall) {
     let text = move |commit: CommitId| {
         let objects = objects.clone();
         async move {
-            let oid = Oid::parse(commit.as_str()).map_err(|error| RepoError { what: error.to_string() })?;
-            objects.read(oid, "slipway.yaml", FILE_BYTES).await.map_err(|error| RepoError { what: error.to_string() })
+            let oid = Oid::parse(commit.as_str()).map_err(|error| RepoError::new(error.to_string()))?;
+            objects.read(oid, "slipway.yaml", FILE_BYTES).await.map_err(|error| RepoError::new(error.to_string()))
         }
     };
     let admitted = server.road().stages().source.admit(project, &moves, &branches, text).await;
@@ -132,15 +132,15 @@ async fn follow(server: &Server, project: &ProjectName, call: HookCall) {
         project,
         call: &call,
         quiet: is_quiet(&call.options),
-        follows: follows(&changes, since),
+        follows: follows(&changes, since, is_quiet(&call.options)),
         seen: 0,
     };
     following.run(live).await;
     let _ = call.end(0).await;
 }
 
-fn follows(changes: &[ChangeInfo], since: slipway_model::At) -> BTreeMap<ChangeId, Follow> {
-    changes.iter().map(|change| (change.id.clone(), Follow::new(since))).collect()
+fn follows(changes: &[ChangeInfo], since: slipway_model::At, quiet: bool) -> BTreeMap<ChangeId, Follow> {
+    changes.iter().map(|change| (change.id.clone(), Follow::new(since).quietly(quiet))).collect()
 }
 
 struct Following<'a> {
@@ -173,7 +173,9 @@ impl Following<'_> {
                 },
                 () = silence => {
                     let now = self.server.now();
-                    let beats: Vec<String> = self.follows.values().map(|follow| follow.heartbeat(now)).collect();
+                    let mut beats: Vec<String> = self.follows.values().map(|follow| follow.heartbeat(now)).collect();
+                    let trouble = self.server.road().trouble();
+                    beats.extend(trouble.map(|what| format!("         it is tried again until it works: {what}")));
                     for beat in beats {
                         if self.call.line(&beat).await.is_err() {
                             return;

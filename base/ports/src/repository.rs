@@ -37,6 +37,16 @@ pub struct TreeFile {
 pub struct RepoError {
     /// What failed, on which thing.
     pub what: String,
+    /// Whether what was pushed is at fault: asking again gives the same.
+    pub of_content: bool,
+}
+
+impl RepoError {
+    /// A failure of the machine, or of who asked.
+    #[must_use]
+    pub fn new(what: String) -> RepoError {
+        RepoError { what, of_content: false }
+    }
 }
 
 /// Reads a project's repository.

@@ -142,6 +142,14 @@ pub enum GitError {
         /// The limit.
         limit: usize,
     },
+    /// More folders than any repository has.
+    #[error("`{subject}` has more than {limit} folders at this commit")]
+    TooManyFolders {
+        /// The repository's folder name.
+        subject: String,
+        /// The limit.
+        limit: u32,
+    },
     /// The refs cannot be read.
     #[error("the refs of `{subject}` cannot be read: {detail}")]
     Refs {
@@ -207,7 +215,14 @@ impl GitError {
     /// Whether what was pushed is at fault: asking again gives the same.
     #[must_use]
     pub fn is_of_content(&self) -> bool {
-        matches!(self, Self::TooLarge { .. } | Self::TooDeep { .. } | Self::Object { .. } | Self::Path { .. })
+        matches!(
+            self,
+            Self::TooLarge { .. }
+                | Self::TooDeep { .. }
+                | Self::TooManyFolders { .. }
+                | Self::Object { .. }
+                | Self::Path { .. }
+        )
     }
 
     /// Makes the closure that turns an I/O error into one that names act and path.

@@ -27,6 +27,8 @@ const LISTING_BYTES_MAX: u64 = 256 << 20;
 /// Listings kept, and the paths of all of them.
 const LISTINGS_MAX: usize = 8;
 const LISTED_MAX: usize = 200_000;
+/// Folders of one walk.
+const FOLDERS_MAX: u32 = 100_000;
 /// Folders within folders. Each takes some kilobytes of a thread's stack of two megabytes.
 const DEPTH_MAX: usize = 200;
 /// Trees that share their delta bases are read one after the other.
@@ -195,7 +197,7 @@ impl Reader<'_> {
     }
 
     fn listing(&self) -> Listing<'_> {
-        Listing { reader: self, entries: Vec::new(), bytes: 0 }
+        Listing { reader: self, folders: 0, entries: Vec::new(), bytes: 0 }
     }
 
     /// The content of a file; nothing when the commit has no file at this path.
@@ -299,6 +301,7 @@ impl Reader<'_> {
 /// A walk over trees, within its limits.
 struct Listing<'a> {
     reader: &'a Reader<'a>,
+    folders: u32,
     entries: Vec<TreeEntry>,
     bytes: u64,
 }
@@ -337,7 +340,12 @@ impl Listing<'_> {
         Ok(())
     }
 
-    fn deeper(&self, depth: usize) -> Result<(), GitError> {
+    /// One more folder. A tree of a few kilobytes can name itself ten times on each of ten levels.
+    fn deeper(&mut self, depth: usize) -> Result<(), GitError> {
+        self.folders += 1;
+        if self.folders > FOLDERS_MAX {
+            return Err(GitError::TooManyFolders { subject: self.reader.subject.clone(), limit: FOLDERS_MAX });
+        }
         if depth <= DEPTH_MAX {
             return Ok(());
         }

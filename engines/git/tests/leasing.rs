@@ -190,6 +190,30 @@ async fn folders_that_lie_too_deep_are_an_error_and_not_the_end() {
 }
 
 #[tokio::test]
+async fn a_few_bytes_that_are_a_billion_folders_are_an_error_and_not_the_end() {
+    let (bench, hooks) = bench().await;
+    accept_all(hooks);
+    let first = bench.commit(&[("a", "1")], "one").await;
+    // The empty tree, then nine levels that name the one below ten times.
+    let mut tree = bench.run(["hash-object", "-w", "-t", "tree", "/dev/null"]).await.trim().to_owned();
+    for _ in 0..9 {
+        let ten: String = (0..10).map(|n| format!("040000 tree {tree}\td{n}\n")).collect();
+        let list = bench.scratch.0.join("ten");
+        fs::write(&list, ten).unwrap();
+        let command = format!("git mktree < {}", list.display());
+        let made = std::process::Command::new("sh").args(["-c", &command]).current_dir(&bench.work).output().unwrap();
+        tree = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+    }
+    let bomb = bench.run(["commit-tree", "-p", &first.to_string(), "-m", "bomb", &tree]).await;
+    let bomb = Oid::parse(bomb.trim()).unwrap();
+    bench.run(["push".to_owned(), "origin".to_owned(), format!("{bomb}:refs/heads/main")]).await;
+    let view = bench.git.view(&bench.project).unwrap();
+    for error in [view.tree(bomb).await.unwrap_err(), view.changed(Some(first), bomb).await.unwrap_err()] {
+        assert!(matches!(error, GitError::TooManyFolders { .. }) && error.is_of_content(), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn leftovers_and_damage_do_not_survive_a_move() {
     let (bench, commits) = pushed(1).await;
     let lease = bench.git.lease(&bench.project, commits[0]).await.unwrap();

@@ -93,6 +93,9 @@ impl Plans {
             Err(PlanError::Change(messages)) => {
                 Body::ChangeEnded { state: ChangeState::Failed, reason: messages.join("\n") }
             }
+            Err(PlanError::Repository(error)) if error.of_content => {
+                Body::ChangeEnded { state: ChangeState::Failed, reason: error.what }
+            }
             Err(other) => return Err(other),
         };
         self.ports.store.append(append.fact(NewFact::new(Some(info.id.clone()), body))).await?;

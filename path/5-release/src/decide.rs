@@ -33,10 +33,8 @@ pub struct GateInput {
     pub approvals: Vec<(Actor, At)>,
     /// A rejection.
     pub rejected: Option<(Actor, String)>,
-    /// The change's author, who may not approve by default.
-    pub author: String,
-    /// Whose token pushed it: the author under the name that this server knows.
-    pub pusher: String,
+    /// Who wrote and who pushed what is in it, by the names that commits and tokens give: they may not approve by default.
+    pub makers: Vec<String>,
     /// Secrets of this environment without a value.
     pub missing_secrets: Vec<String>,
     /// Now.
@@ -215,7 +213,7 @@ fn approvers(input: &GateInput, author: bool) -> Vec<String> {
         .iter()
         .filter(|(_, at)| policy.is_none_or(|policy| input.now.since_ms(*at) <= policy.expires_ms))
         .map(|(actor, _)| actor.to_string())
-        .filter(|name| author || (*name != input.author && *name != input.pusher))
+        .filter(|name| author || !input.makers.contains(name))
         .filter(|name| policy.is_none_or(|policy| policy.by.is_empty() || policy.by.contains(name)))
         .collect();
     names.sort();

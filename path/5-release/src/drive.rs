@@ -315,10 +315,11 @@ impl Releases {
         let is_end = planned.is_none_or(|planned| {
             !planned.plan.environments.iter().any(|other| other.after.contains(&lane.environment))
         });
+        let made = self.made(candidate, release.as_ref(), planned).await?;
         let input = GateInput {
             branch: self.branch(candidate, &policy, planned).await,
             older: self.older(record, candidate).await,
-            not_ci: is_end && planned.is_some_and(|planned| planned.plan.not_ci.contains(&lane.service)),
+            not_ci: is_end && made.not_ci,
             candidate: candidate.clone(),
             policy,
             current,
@@ -327,12 +328,40 @@ impl Releases {
             held,
             approvals: record.approvals.clone(),
             rejected: record.rejected.clone(),
-            author: planned.map(|planned| planned.info.author.clone()).unwrap_or_default(),
-            pusher: planned.map(|planned| planned.info.pusher.clone()).unwrap_or_default(),
+            makers: made.makers,
             missing_secrets,
             now: self.ports.clock.now(),
         };
         Ok((input, released))
+    }
+
+    /// Who brought a release, and whether its behaviour was tested. A deployment by hand comes without a change of its own:
+    /// the one that made the release, and the newest of its commit, answer for it.
+    async fn made(
+        &self,
+        candidate: &Candidate,
+        release: Option<&Release>,
+        planned: Option<&Planned>,
+    ) -> Result<Made, StoreError> {
+        let lane = &candidate.lane;
+        let row = self.ports.store.row(&lane.project, "change", &format!("commit/{}", candidate.commit)).await?;
+        let newest: Option<slipway_model::ChangeId> = row.and_then(|id| serde_json::from_value(id).ok());
+        let mut changes: Vec<slipway_model::ChangeId> =
+            release.map(|release| release.origin.change.clone()).into_iter().collect();
+        changes.extend(newest.into_iter().chain(planned.map(|planned| planned.info.id.clone())));
+        changes.sort();
+        changes.dedup();
+        let mut made = Made::default();
+        for change in changes {
+            for fact in self.ports.store.of_change(&lane.project, &change).await? {
+                match &fact.body {
+                    Body::ChangeReceived(info) => made.makers.extend([info.author.clone(), info.pusher.clone()]),
+                    Body::PlanMade { plan } => made.not_ci |= plan.not_ci.contains(&lane.service),
+                    _ => {}
+                }
+            }
+        }
+        Ok(made)
     }
 
     /// What differs for later environments only is identical in this one: it never goes there, and needs not to.
@@ -503,6 +532,13 @@ pub fn says_fixed(message: &str, commit: &slipway_model::CommitId) -> bool {
             })
         })
     })
+}
+
+/// What the changes behind a release say about it.
+#[derive(Default)]
+struct Made {
+    makers: Vec<String>,
+    not_ci: bool,
 }
 
 fn is_made_by(fact: &Fact, planned: &Planned, made: &ItemId) -> bool {

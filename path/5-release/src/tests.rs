@@ -51,8 +51,7 @@ fn input() -> GateInput {
         not_ci: false,
         approvals: Vec::new(),
         rejected: None,
-        author: "kim".into(),
-        pusher: "kim".into(),
+        makers: vec!["kim".into()],
         missing_secrets: Vec::new(),
         now: At(100_000),
     }

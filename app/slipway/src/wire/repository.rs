@@ -12,7 +12,7 @@ const FILE_BYTES: u64 = 2 * 1024 * 1024;
 pub struct GitRepository(pub Git);
 
 fn said(error: &GitError) -> RepoError {
-    RepoError { what: chain(error) }
+    RepoError { what: chain(error), of_content: error.is_of_content() }
 }
 
 fn oid(id: &CommitId) -> Result<Oid, RepoError> {
@@ -20,7 +20,7 @@ fn oid(id: &CommitId) -> Result<Oid, RepoError> {
 }
 
 fn commit_id(oid: Oid) -> Result<CommitId, RepoError> {
-    CommitId::parse(&oid.to_string()).map_err(|error| RepoError { what: error.to_string() })
+    CommitId::parse(&oid.to_string()).map_err(|error| RepoError::new(error.to_string()))
 }
 
 fn info(commit: &slipway_git::CommitInfo) -> Result<CommitInfo, RepoError> {

@@ -110,7 +110,7 @@ impl Inner {
     }
 
     fn find(&self, project: &ProjectName, id: &CommitId) -> Result<&Commit, RepoError> {
-        let unknown = || RepoError { what: format!("commit `{id}` is not in `{project}`") };
+        let unknown = || RepoError::new(format!("commit `{id}` is not in `{project}`"));
         self.commits.get(&(project.clone(), id.clone())).ok_or_else(unknown)
     }
 

@@ -125,6 +125,8 @@ fn a_disk_that_is_too_full_for_a_record_holds_the_change_until_there_is_room() {
     let ready =
         until("nothing can be recorded", || get(&world.url, "/readyz").ok().filter(|answer| answer.status == 503));
     assert!(ready.body.contains("no room to record in"), "{}", ready.body);
+    let told = pushing.line("it is tried again until it works");
+    assert!(told.contains("no room to record in"), "{told}");
     assert_eq!(get(&repo.address("web"), "/").unwrap().body, "version one");
     assert_eq!(repo.instances("web"), before);
     disk.room();
