@@ -168,8 +168,8 @@ fn hold(input: &GateInput) -> Answer {
     let short = commit.short();
     Answer::Stop(Gate::Wait {
         reason: format!(
-            "it contains {short}, which was taken back here ({why}); revert it, or push with `-o fixes={short}` or the \
-             trailer `Slipway-Fixes: {short}`"
+            "it contains {short}, which is held here ({why}); if that is mended, let it in, else revert it, or push a \
+             mended commit with `-o fixes={short}` or the trailer `Slipway-Fixes: {short}`"
         ),
         who: Some("the author".into()),
         until: None,
@@ -196,7 +196,7 @@ fn consent(input: &GateInput) -> Answer {
     if given >= wanted as usize {
         return passed(format!("approved by {}", approvers(input, author).join(", ")));
     }
-    let by = if by.is_empty() { "anybody who may deploy".to_owned() } else { by };
+    let by = if by.is_empty() { "anybody who may approve".to_owned() } else { by };
     let why = if input.policy.approve.is_some() { "approval" } else { "not CI, no behaviour test; approval" };
     Answer::Stop(Gate::Wait {
         reason: format!("{why} {} of {wanted} by {by}", given + 1),

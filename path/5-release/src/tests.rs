@@ -133,8 +133,9 @@ fn the_gates_answer_with_a_reason_and_what_to_do() {
         ("needs-open rollback", "a rollback passes approvals and holds"),
         (
             "held",
-            "waits: it contains bbbbbbb, which was taken back here (5xx 9 of 60); revert it, or push with `-o \
-             fixes=bbbbbbb` or the trailer `Slipway-Fixes: bbbbbbb` -> slipway unhold bbbbbbb",
+            "waits: it contains bbbbbbb, which is held here (5xx 9 of 60); if that is mended, let it in, else revert it, \
+             or push a mended commit with `-o fixes=bbbbbbb` or the trailer `Slipway-Fixes: bbbbbbb` -> slipway unhold \
+             bbbbbbb",
         ),
         ("held rollback", "a rollback passes approvals and holds"),
         ("manual", "waits: production is deployed by hand -> slipway deploy api@r4 --env production"), // R347
