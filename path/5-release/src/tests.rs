@@ -149,7 +149,7 @@ fn the_gates_answer_with_a_reason_and_what_to_do() {
         ("two ops lee", "main may deploy to production; approved by lee, ops"),
         (
             "not-ci", // R106
-            "waits: not CI, no behaviour test; approval 1 of 1 by anybody who may deploy -> slipway approve ccccccc",
+            "waits: not CI, no behaviour test; approval 1 of 1 by anybody who may approve -> slipway approve ccccccc",
         ),
         ("not-ci kim", "main may deploy to production; approved by kim"),
         ("rejected", "refused: rejected by ops: not today"),
