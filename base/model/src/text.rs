@@ -9,6 +9,16 @@ pub fn printable(text: &str) -> String {
     text.chars().map(|c| if is_harmless(c) { c } else { '\u{fffd}' }).collect()
 }
 
+/// A line of an outsider that is kept and shown again and again: printable, and not longer than `most` characters.
+#[must_use]
+pub fn shortened(text: &str, most: usize) -> String {
+    let mut kept: String = printable(&text.chars().take(most).collect::<String>());
+    if text.chars().nth(most).is_some() {
+        kept.push('…');
+    }
+    kept
+}
+
 /// The same for a log line: colours (SGR, ECMA-48 §8.3.117) stay, they are what a job meant to show.
 #[must_use]
 pub fn printable_log(text: &str) -> String {
@@ -47,6 +57,12 @@ mod tests {
     #[test]
     fn what_a_terminal_would_obey_is_shown_as_a_mark() {
         assert_eq!(printable("a\u{1b}[2Jb\rc\td\u{202e}e"), "a\u{fffd}[2Jb\u{fffd}c\td\u{fffd}e");
+    }
+
+    #[test]
+    fn a_long_line_is_cut_where_it_can_be_seen() {
+        assert_eq!(shortened("äöü\u{1b}x", 3), "äöü…");
+        assert_eq!(shortened("äöü", 3), "äöü");
     }
 
     #[test]

@@ -150,6 +150,16 @@ pub enum GitError {
         /// The limit.
         limit: u32,
     },
+    /// A checkout is larger than what is free.
+    #[error("a checkout of {commit} takes {needs_bytes} bytes, and the disk has {free_bytes}")]
+    NoRoom {
+        /// The commit.
+        commit: Oid,
+        /// What it takes.
+        needs_bytes: u64,
+        /// What is free.
+        free_bytes: u64,
+    },
     /// The refs cannot be read.
     #[error("the refs of `{subject}` cannot be read: {detail}")]
     Refs {

@@ -27,6 +27,8 @@ const LISTING_BYTES_MAX: u64 = 256 << 20;
 /// Listings kept, and the paths of all of them.
 const LISTINGS_MAX: usize = 8;
 const LISTED_MAX: usize = 200_000;
+/// What a file takes at least.
+const BLOCK_BYTES: u64 = 4_096;
 /// Folders of one walk.
 const FOLDERS_MAX: u32 = 100_000;
 /// Folders within folders. Each takes some kilobytes of a thread's stack of two megabytes.
@@ -171,6 +173,35 @@ impl Reader<'_> {
         let entries = Arc::new(listing.entries);
         self.odbs.keep_listing(root, &entries);
         Ok(entries)
+    }
+
+    /// What a checkout of a commit takes on disk, in bytes: its files, and a block for each of them and of their folders.
+    pub(crate) fn checkout_bytes(&self, commit: Oid) -> Result<u64, GitError> {
+        let mut sizes: HashMap<Oid, u64> = HashMap::new();
+        let mut sum: u64 = 0;
+        for entry in self.tree(commit)?.iter().filter(|entry| entry.kind != EntryKind::Submodule) {
+            let size = match sizes.get(&entry.id) {
+                Some(size) => *size,
+                None => {
+                    let size = self.size(entry.id)?;
+                    sizes.insert(entry.id, size);
+                    size
+                }
+            };
+            sum = sum.saturating_add(size.next_multiple_of(BLOCK_BYTES)).saturating_add(BLOCK_BYTES);
+        }
+        Ok(sum)
+    }
+
+    fn size(&self, id: Oid) -> Result<u64, GitError> {
+        let theirs = gix_hash::ObjectId::from(id.bytes());
+        for handle in &self.handles {
+            let head = handle.try_header(&theirs).map_err(|error| self.strange(id, &error))?;
+            if let Some(head) = head {
+                return Ok(head.size());
+            }
+        }
+        Err(self.missing(id))
     }
 
     /// What differs between two commits, sorted by path.

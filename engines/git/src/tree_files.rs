@@ -90,10 +90,23 @@ impl TreeFolder {
         // Where something unknown is in the way, a fresh tree has nothing unknown.
         if !self.refresh(view, commit, before).await {
             self.empty().await?;
+            self.fits(view, commit).await?;
             self.read_tree(view, commit).await?;
             self.compare(commit).await?;
         }
         self.write_record(commit)
+    }
+
+    /// A few kilobytes in a repository can be a full disk in a checkout, and on that disk is the journal.
+    async fn fits(&self, view: &ObjectView, commit: Oid) -> Result<(), GitError> {
+        let needs = view.within(move |reader| reader.checkout_bytes(commit)).await?;
+        let disk =
+            rustix::fs::statvfs(self.tree()).map_err(|error| GitError::file("look at", self.tree())(error.into()))?;
+        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+        if needs <= free / 10 * 9 {
+            return Ok(());
+        }
+        Err(GitError::NoRoom { commit, needs_bytes: needs, free_bytes: free })
     }
 
     /// Lets git compare every file with its index and write what differs. The index must be that of the tree as it is,

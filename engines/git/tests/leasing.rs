@@ -214,6 +214,35 @@ async fn a_few_bytes_that_are_a_billion_folders_are_an_error_and_not_the_end() {
 }
 
 #[tokio::test]
+async fn a_checkout_that_is_larger_than_the_disk_is_an_error_before_it_is_begun() {
+    let (bench, hooks) = bench().await;
+    accept_all(hooks);
+    // One megabyte of zeros, a hundred thousand times: some hundred kilobytes in the repository.
+    let first = bench.commit(&[("zeros", &"0".repeat(1 << 20))], "one").await;
+    let blob = bench.run(["rev-parse", "HEAD:zeros"]).await.trim().to_owned();
+    let mut tree = String::new();
+    for (kind, mode, levels) in [("blob", "100644", 1), ("tree", "040000", 4)] {
+        for level in 0..levels {
+            let of = if kind == "blob" { &blob } else { &tree };
+            let ten: String = (0..10).map(|n| format!("{mode} {kind} {of}\t{level}{n}\n")).collect();
+            fs::write(bench.scratch.0.join("ten"), ten).unwrap();
+            let command = format!("git mktree < {}", bench.scratch.0.join("ten").display());
+            let made =
+                std::process::Command::new("sh").args(["-c", &command]).current_dir(&bench.work).output().unwrap();
+            tree = String::from_utf8(made.stdout).unwrap().trim().to_owned();
+        }
+    }
+    let bomb = bench.run(["commit-tree", "-p", &first.to_string(), "-m", "bomb", &tree]).await;
+    let bomb = Oid::parse(bomb.trim()).unwrap();
+    bench.run(["push".to_owned(), "origin".to_owned(), format!("{bomb}:refs/heads/main")]).await;
+    let error = bench.git.lease(&bench.project, bomb).await.err().unwrap();
+    assert!(matches!(error, GitError::NoRoom { needs_bytes, .. } if needs_bytes > 100_000 << 20), "{error}");
+    // The tree is good for the next commit.
+    let lease = bench.git.lease(&bench.project, first).await.unwrap();
+    assert_eq!(listing(lease.path()), wanted(&bench, first).await);
+}
+
+#[tokio::test]
 async fn leftovers_and_damage_do_not_survive_a_move() {
     let (bench, commits) = pushed(1).await;
     let lease = bench.git.lease(&bench.project, commits[0]).await.unwrap();
@@ -267,7 +296,7 @@ async fn a_commit_that_does_not_exist_gives_an_error_and_blocks_nothing() {
     let (bench, commits) = pushed(1).await;
     let missing = Oid::parse(&"1".repeat(40)).unwrap();
     let tried = bench.git.lease(&bench.project, missing).await;
-    assert!(matches!(tried, Err(GitError::Failed { .. })));
+    assert!(matches!(tried, Err(GitError::Missing { .. })));
     bench.git.lease(&bench.project, commits[0]).await.unwrap();
 }
 

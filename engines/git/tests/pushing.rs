@@ -239,8 +239,22 @@ async fn a_push_larger_than_its_limit_is_refused_and_nothing_is_stored() {
     soon(bench.git.drained()).await;
 }
 
-#[tokio::test]
-async fn a_large_push_and_its_clone_flow_through_flat_memory() {
+/// The peak of a process is that of all its tests: this one has a process of its own.
+#[test]
+fn a_large_push_and_its_clone_flow_through_flat_memory() {
+    const ALONE: &str = "SLIPWAY_GIT_TEST_ALONE";
+    if std::env::var_os(ALONE).is_some() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        return runtime.block_on(a_large_push_and_its_clone());
+    }
+    let name = "pushing::a_large_push_and_its_clone_flow_through_flat_memory";
+    let mut alone = std::process::Command::new(std::env::current_exe().unwrap());
+    let said = alone.args(["--exact", name]).env(ALONE, "1").output().unwrap();
+    let text = String::from_utf8_lossy(&said.stdout);
+    assert!(said.status.success() && text.contains("1 passed"), "{text}{}", String::from_utf8_lossy(&said.stderr));
+}
+
+async fn a_large_push_and_its_clone() {
     let (bench, hooks) = bench().await;
     let _hooks = accept_all(hooks);
     let megabytes = std::env::var("SLIPWAY_GIT_TEST_MB").ok();

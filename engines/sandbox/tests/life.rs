@@ -111,6 +111,13 @@ fn a_killed_shim_takes_everything_inside_with_it_and_is_reported_as_lost() {
 }
 
 #[test]
+fn a_job_goes_before_everything_else_when_the_machine_runs_out_of_memory() {
+    let scratch = Scratch::new();
+    let ran = run(&scratch.job("cat /proc/self/oom_score_adj"));
+    assert_eq!(ran.text.trim(), "500");
+}
+
+#[test]
 fn the_memory_limit_ends_a_step_as_out_of_memory() {
     let scratch = Scratch::new();
     let mut spec = scratch.job("head -c 300m /dev/zero | tail -c 300m | wc -c; exit ${PIPESTATUS[1]}");

@@ -4,9 +4,13 @@
 
 use slipway_config::{Config, Facts, Problems, effective};
 use slipway_model::fact::ChangeInfo;
-use slipway_model::text::printable;
+use slipway_model::text::shortened;
 use slipway_model::{ChangeId, CommitId, ProjectName};
 use slipway_ports::CommitInfo;
+
+/// Characters kept of an author's name and of a subject; the commit has the rest.
+const AUTHOR_MAX: usize = 100;
+const SUBJECT_MAX: usize = 300;
 
 /// A ref that a push moves. `None` is "did not exist" or "is deleted".
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,8 +90,8 @@ pub fn change(
         production,
         old: moved.old.clone(),
         commit: commit.id.clone(),
-        author: printable(&commit.author),
-        subject: printable(&commit.subject),
+        author: shortened(&commit.author, AUTHOR_MAX),
+        subject: shortened(&commit.subject, SUBJECT_MAX),
         pusher: pusher.to_owned(),
         skip: skip(&commit.message, options)
             .or_else(|| (!built).then(|| "`branches:` leaves this branch out".to_owned())),

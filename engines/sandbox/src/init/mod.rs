@@ -60,6 +60,10 @@ struct Init {
 }
 
 fn set_up(inputs: Inputs) -> Result<(Init, Vec<String>), Failure> {
+    // Where the machine itself runs out of memory, work that can be repeated goes first, services next, Slipway last. A
+    // kernel that does not take it chooses by size.
+    let worth = if inputs.spec.kind == crate::spec::Kind::Job { "500" } else { "100" };
+    let _ = std::fs::write("/proc/self/oom_score_adj", worth);
     let children_ended = sys::signal_fd(&[libc::SIGCHLD]).doing("signal descriptor")?;
     rustix::process::umask(rustix::fs::Mode::empty());
     if inputs.spec.network != Network::Host {
