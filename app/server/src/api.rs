@@ -5,16 +5,14 @@
 use crate::what::What;
 use crate::{Caller, Problem, Server};
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{Extension, Path, Query, State};
-use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{StatusCode, header};
+use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use slipway_change::rights::Right;
 use slipway_model::fact::{ChangeInfo, ChangeState};
 use slipway_model::view::{ChangeView, HistoryLine, PlanView, Status};
-use slipway_model::{ChangeId, CommitId, EnvironmentName, Lane, ProjectName, RunId};
+use slipway_model::{ChangeId, CommitId, EnvironmentName, ProjectName};
 
 type Answer<T> = Result<Json<T>, Problem>;
 
@@ -125,13 +123,9 @@ impl Server {
         let Ok(name) = slipway_git::ProjectName::parse(project.as_str()) else { return Some(status) };
         let Ok(view) = self.parts.git.view(&name) else { return Some(status) };
         let Ok(refs) = view.refs().await else { return Some(status) };
-        let gone = |branch: &String| !refs.iter().any(|entry| entry.name.to_string() == *branch);
-        for (_, commit) in failed.iter().filter(|(branch, _)| gone(branch)) {
-            let here = |branch: &str| failed.iter().any(|(other, same)| same == commit && other == branch);
-            // The same commit may have failed on another branch too, which is still there.
-            if refs.iter().any(|entry| here(entry.name.as_ref())) {
-                continue;
-            }
+        let there = |branch: &String| refs.iter().any(|entry| entry.name == *branch);
+        let is_told = |commit: &CommitId| failed.iter().any(|(branch, same)| same == commit && there(branch));
+        for (_, commit) in failed.iter().filter(|(_, commit)| !is_told(commit)) {
             let command = format!("slipway why {}", commit.short());
             status.needs_you.retain(|need| need.command != command);
         }
@@ -184,7 +178,7 @@ impl Server {
     }
 
     /// The newest change that does something about a service.
-    fn newest_with(&self, project: &ProjectName, service: &slipway_model::ServiceName) -> Option<ChangeId> {
+    pub(crate) fn newest_with(&self, project: &ProjectName, service: &slipway_model::ServiceName) -> Option<ChangeId> {
         self.road().look(|projection| {
             let changes = &projection.projects.get(project)?.changes;
             let about = |change: &&ChangeView| {
@@ -207,6 +201,7 @@ pub(crate) fn shown(text: &str) -> &str {
 #[derive(Deserialize)]
 pub struct RevQuery {
     rev: Option<String>,
+    branch: Option<String>,
 }
 
 /// `GET …/plan?rev=`: what would happen for a commit; the recorded plan when it has one.
@@ -221,7 +216,8 @@ pub async fn plan(
         return Err(Problem::bad(format!("`{}` is not a commit", shown(&rev))).hint("name a commit, branch or tag"));
     };
     let stages = server.road().stages();
-    let info = server.as_if_pushed(&project, &rev, &commit);
+    let branch = query.branch.as_deref().unwrap_or_else(|| branch_of(&rev, &commit));
+    let info = server.as_if_pushed(&project, branch, &commit);
     let plan = stages
         .plans
         .plan(&project, &info)
@@ -230,9 +226,13 @@ pub async fn plan(
     Ok(Json(slipway_feedback::change::plan_view(&plan)))
 }
 
+/// The branch that a rev means: itself, or for a commit the usual production branch.
+fn branch_of<'a>(rev: &'a str, commit: &CommitId) -> &'a str {
+    if commit.as_str().starts_with(rev) || rev == "HEAD" { "main" } else { rev }
+}
+
 impl Server {
-    fn as_if_pushed(&self, project: &ProjectName, rev: &str, commit: &CommitId) -> ChangeInfo {
-        let branch = if rev == commit.as_str() || commit.as_str().starts_with(rev) { "main" } else { rev };
+    fn as_if_pushed(&self, project: &ProjectName, branch: &str, commit: &CommitId) -> ChangeInfo {
         let reference = format!("refs/heads/{branch}");
         ChangeInfo {
             id: ChangeId::derive(project, "plan", &reference, "", commit.as_str()),
@@ -267,7 +267,7 @@ pub async fn history(
     Query(query): Query<HistoryQuery>,
 ) -> Answer<Vec<HistoryLine>> {
     let project = server.project(&name)?;
-    server.environment(&project, query.env.as_deref())?;
+    server.environment(&project, query.env.as_deref()).await?;
     if let Some(service) = &query.service {
         server.service(&project, service)?;
     }
@@ -292,104 +292,6 @@ pub async fn history(
     };
     let lines = lines.unwrap_or_default().into_iter().filter(wanted).take(query.limit.unwrap_or(50)).collect();
     Ok(Json(lines))
-}
-
-#[derive(Deserialize)]
-pub struct LogsQuery {
-    what: String,
-    env: Option<String>,
-    #[serde(default)]
-    follow: bool,
-}
-
-/// `GET …/logs?what=`: lines as text, as they come when following.
-pub async fn logs(
-    State(server): State<Server>,
-    Path(name): Path<String>,
-    Query(query): Query<LogsQuery>,
-) -> Result<Response, Problem> {
-    let project = server.project(&name)?;
-    server.environment(&project, query.env.as_deref())?;
-    let mut note = None;
-    let lines = match server.what(&project, &query.what).await? {
-        What::Item(change, item) => {
-            let name = slipway_feedback::change::name_of(&item);
-            let view = server.find_change(&project, change.as_str()).await?;
-            let (of, run) = server.last_run(&project, &view, &name).ok_or_else(|| {
-                Problem::not_found(format!("job `{name}` did not run in any change that is remembered"))
-                    .hint(format!("slipway why {name}"))
-            })?;
-            note = (of != view.commit).then(|| {
-                let (here, there) = (view.commit.short(), of.short());
-                format!("# {name} did not run for {here}; this is how it ran for {there}\n")
-            });
-            server.parts.logs.job(&project, &run, query.follow).await
-        }
-        What::Service(service) => server.service_log(&project, &service, None, &query).await?,
-        What::Release(release) => {
-            server.service_log(&project, &release.bundle.service.clone(), Some(&release.id), &query).await?
-        }
-        What::Commit(..) => {
-            return Err(
-                Problem::bad("a commit has no log of its own").hint("name a job (`api/test`) or a service (`api`)")
-            );
-        }
-    };
-    let lines = lines.map_err(Problem::broken)?;
-    let stream = futures::stream::unfold(lines, |mut lines| async move {
-        let line = lines.recv().await?;
-        Some((Ok::<Bytes, std::convert::Infallible>(Bytes::from(line + "\n")), lines))
-    });
-    let stream = futures::StreamExt::chain(futures::stream::iter(note.map(|note| Ok(Bytes::from(note)))), stream);
-    Ok(([(header::CONTENT_TYPE, "text/plain; charset=utf-8")], Body::from_stream(stream)).into_response())
-}
-
-impl Server {
-    /// The newest run of a job, and its commit: that of the change, else of the last one before in which it ran.
-    fn last_run(&self, project: &ProjectName, view: &ChangeView, name: &str) -> Option<(CommitId, RunId)> {
-        let run = |change: &ChangeView| {
-            let job = change.jobs.iter().find(|job| job.name == name)?;
-            let run = RunId::parse(&job.id).ok().filter(|run| !run.as_str().starts_with("job:"))?;
-            Some((change.commit.clone(), run))
-        };
-        run(view).or_else(|| {
-            self.road().look(|projection| {
-                let changes = &projection.projects.get(project)?.changes;
-                let end = changes.iter().position(|change| change.id == view.id).unwrap_or(changes.len());
-                changes.get(..end)?.iter().rev().find_map(run)
-            })
-        })
-    }
-
-    async fn service_log(
-        &self,
-        project: &ProjectName,
-        service: &slipway_model::ServiceName,
-        release: Option<&slipway_model::ReleaseId>,
-        query: &LogsQuery,
-    ) -> Result<Result<tokio::sync::mpsc::Receiver<String>, String>, Problem> {
-        let lanes: Vec<Lane> = self.road().look(|projection| {
-            let lanes = projection
-                .projects
-                .get(project)
-                .map(|state| state.lanes.values().map(|lane| lane.lane.clone()).collect());
-            let lanes: Vec<Lane> = lanes.unwrap_or_default();
-            lanes
-                .into_iter()
-                .filter(|lane| {
-                    &lane.service == service && query.env.as_ref().is_none_or(|env| lane.environment.as_str() == env)
-                })
-                .collect()
-        });
-        // Without an environment the last of the promotion order is meant: what users see.
-        let lane = lanes.iter().find(|lane| lane.environment.as_str() == "production").or(lanes.last());
-        let Some(lane) = lane else {
-            let place = query.env.as_ref().map(|env| format!(" in `{env}`")).unwrap_or_default();
-            return Err(Problem::not_found(format!("`{service}` was never started{place}"))
-                .hint(format!("slipway why {service}")));
-        };
-        Ok(self.parts.logs.service(lane, release, query.follow).await)
-    }
 }
 
 /// `GET …/releases`.
@@ -446,7 +348,7 @@ pub async fn set_secret(
     value: Bytes,
 ) -> Answer<serde_json::Value> {
     let project = server.project(&name)?;
-    let env = server.environment(&project, secret.env.as_deref())?;
+    let env = server.environment(&project, secret.env.as_deref()).await?;
     let good = !secret.name.is_empty()
         && secret.name.len() <= 100
         && secret.name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
@@ -471,11 +373,18 @@ pub async fn remove_secret(
     Query(secret): Query<SecretName>,
 ) -> Answer<serde_json::Value> {
     let project = server.project(&name)?;
-    let env = server.environment(&project, secret.env.as_deref())?;
+    let env = secret
+        .env
+        .as_deref()
+        .map(EnvironmentName::parse)
+        .transpose()
+        .map_err(|error| Problem::bad(error.to_string()))?;
     if !server.parts.secrets.remove(&project, env.as_ref(), &secret.name).await.map_err(Problem::broken)? {
+        server.environment(&project, secret.env.as_deref()).await?;
         let place = env.map_or_else(|| "for jobs".to_owned(), |env| format!("in `{env}`"));
-        return Err(Problem::not_found(format!("there is no secret `{}` {place}", secret.name))
-            .hint("slipway secret ls"));
+        return Err(
+            Problem::not_found(format!("there is no secret `{}` {place}", secret.name)).hint("slipway secret ls")
+        );
     }
     server.audit(&project, &caller, "secret", &secret.name, env).await?;
     Ok(Json(serde_json::json!({ "name": secret.name })))

@@ -2,27 +2,34 @@
 //!
 //! In: `{verb, what, env, …}`. Out: what will be done, or why not. Never: an effect before the record of it.
 
+use crate::came::{came_of, is_answered};
 use crate::what::What;
 use crate::{Caller, Problem, Server};
 use axum::Json;
 use axum::extract::{Extension, Path, State};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use slipway_model::fact::Command;
+use slipway_feedback::lines::plain;
+use slipway_model::fact::{ChangeState, Command};
 use slipway_model::release::Release;
-use slipway_model::{Actor, ChangeId, EnvironmentName, Lane, ProjectName, ServiceName};
+use slipway_model::view::{ChangeView, JobView};
+use slipway_model::{Actor, ChangeId, EnvironmentName, ItemId, Lane, ProjectName, ServiceName};
 use slipway_release::record::LaneRecord;
+use tokio::sync::broadcast::error::RecvError;
+
+/// How long a command's answer waits for the gates that it asks.
+const ANSWER_MS: u64 = 1_500;
 
 /// A command as it comes.
 #[derive(Debug, Clone, Deserialize)]
 pub struct Asked {
-    verb: String,
+    pub(crate) verb: String,
     #[serde(default)]
-    what: String,
-    env: Option<String>,
+    pub(crate) what: String,
+    pub(crate) env: Option<String>,
     to: Option<String>,
     #[serde(default)]
-    reason: String,
+    pub(crate) reason: String,
     /// Only say what would be done.
     #[serde(default)]
     dry_run: bool,
@@ -35,12 +42,18 @@ pub struct Answered {
     pub will: Vec<String>,
     /// Whether it was done.
     pub done: bool,
+    /// What came of it so far, for people.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub then: Vec<String>,
+    /// Whether something that was asked for may not be.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub refused: bool,
 }
 
-struct Act {
-    sentence: String,
-    change: Option<ChangeId>,
-    command: Command,
+pub(crate) struct Act {
+    pub(crate) sentence: String,
+    pub(crate) change: Option<ChangeId>,
+    pub(crate) command: Command,
 }
 
 /// A command with nothing but a verb and a thing.
@@ -65,35 +78,61 @@ pub async fn command(
     Path(name): Path<String>,
     Json(asked): Json<Asked>,
 ) -> Result<Json<Answered>, Problem> {
-    let project = ProjectName::parse(&name).map_err(|error| Problem::bad(error.to_string()))?;
+    let project = crate::api::project(&name)?;
     if !caller.may(&asked.verb, Some(&project)) {
         return Err(Problem::new(
             StatusCode::FORBIDDEN,
             "right",
             format!("`{}` may not {} here", caller.name, asked.verb),
-        ));
+        )
+        .hint(needs_right(&asked.verb)));
     }
-    let acts = server.acts(&project, &asked).await?;
+    let project = server.project(&name)?;
+    let acts = server.acts(&project, &asked, &caller).await?;
     let will = acts.iter().map(|act| act.sentence.clone()).collect();
     if asked.dry_run {
-        return Ok(Json(Answered { will, done: false }));
+        return Ok(Json(Answered { will, done: false, then: Vec::new(), refused: false }));
     }
+    let (began, mut live) = (server.now(), server.road().live());
     let mut last = 0;
-    for act in acts {
+    for act in &acts {
         let actor = Actor(caller.name.clone());
-        last = server.road().give(&project, &actor, act.change, act.command).await.map_err(Problem::broken)?;
+        let given = server.road().give(&project, &actor, act.change.clone(), act.command.clone()).await;
+        last = given.map_err(Problem::broken)?;
     }
     server.road().followed(last).await;
-    Ok(Json(Answered { will, done: true }))
+    let answers = server.road().stages().clock.sleep(ANSWER_MS);
+    let answered = async {
+        // Gates are asked in a moment: the answer of before would say nothing about this command.
+        let open = |act: &Act| server.road().look(|now| !is_answered(now, &project, &act.command, began));
+        while acts.iter().any(open) && !matches!(live.recv().await, Err(RecvError::Closed)) {}
+    };
+    tokio::select! { () = answered => {}, () = answers => {} }
+    let came: Vec<_> = server.road().look(|projection| {
+        let of = |act: &Act| came_of(projection, &project, act.change.as_ref(), &act.command, began);
+        acts.iter().filter_map(of).collect()
+    });
+    let refused = came.iter().any(|came| came.refused);
+    let mut then: Vec<String> = came.into_iter().map(|came| came.sentence).collect();
+    then.dedup();
+    Ok(Json(Answered { will, done: true, then, refused }))
+}
+
+fn needs_right(verb: &str) -> String {
+    match slipway_change::rights::needed(verb) {
+        Some(right) => format!("it needs the right `{}`", format!("{right:?}").to_lowercase()),
+        None => "there is no such command".into(),
+    }
 }
 
 impl Server {
-    async fn acts(&self, project: &ProjectName, asked: &Asked) -> Result<Vec<Act>, Problem> {
+    async fn acts(&self, project: &ProjectName, asked: &Asked, caller: &Caller) -> Result<Vec<Act>, Problem> {
+        self.environment(project, asked.env.as_deref()).await?;
         match asked.verb.as_str() {
             "deploy" => self.deploy(project, asked).await,
             "promote" => self.promote(project, asked).await,
             "rollback" => self.rollback(project, asked).await,
-            "approve" | "reject" => self.consent(project, asked).await,
+            "approve" | "reject" => self.consent(project, asked, caller).await,
             "abort" => self.abort(project, asked),
             "hold" | "unhold" => self.hold(project, asked).await,
             "retry" | "cancel" => self.rerun(project, asked).await,
@@ -101,7 +140,7 @@ impl Server {
         }
     }
 
-    fn lanes(&self, project: &ProjectName, service: Option<&ServiceName>, env: Option<&str>) -> Vec<Lane> {
+    pub(crate) fn lanes(&self, project: &ProjectName, service: Option<&ServiceName>, env: Option<&str>) -> Vec<Lane> {
         let all = self.road().look(|projection| {
             projection
                 .projects
@@ -116,13 +155,13 @@ impl Server {
     }
 
     /// A lane as its gates see it.
-    async fn gates(&self, lane: &Lane) -> Result<LaneRecord, Problem> {
+    pub(crate) async fn gates(&self, lane: &Lane) -> Result<LaneRecord, Problem> {
         let record = self.road().stages().releases.record(lane).await;
         record.map_err(|error| Problem::broken(error.to_string()))
     }
 
     /// The releases that a WHAT names: one, or those of a commit's change.
-    async fn releases_of(&self, project: &ProjectName, what: &str) -> Result<Vec<Release>, Problem> {
+    pub(crate) async fn releases_of(&self, project: &ProjectName, what: &str) -> Result<Vec<Release>, Problem> {
         match self.what(project, what).await? {
             What::Release(release) => Ok(vec![*release]),
             What::Commit(commit, Some(change)) => {
@@ -179,7 +218,35 @@ impl Server {
                     .hint("slipway status lists environments"));
             }
         }
+        for release in &releases {
+            self.not_on_its_way(project, release, &environment)?;
+        }
         Ok(releases.iter().map(|release| place(release, &environment, "deploy", &asked.reason)).collect())
+    }
+
+    /// What is being rolled out already is not asked for once more.
+    fn not_on_its_way(
+        &self,
+        project: &ProjectName,
+        release: &Release,
+        environment: &EnvironmentName,
+    ) -> Result<(), Problem> {
+        let key = (environment.clone(), release.bundle.service.clone());
+        let moving = self.road().look(|projection| {
+            let (moved, _) = projection.projects.get(project)?.lanes.get(&key)?.moved.as_ref()?;
+            // One that goes back may be asked for again.
+            let forward = !moved.phase.is_final() && !moved.phase.is_return();
+            (forward && moved.head.to.id == release.id).then(|| moved.phase.word())
+        });
+        match moving {
+            Some(phase) => Err(Problem::new(
+                StatusCode::CONFLICT,
+                "on-its-way",
+                format!("{} is on its way to {environment} already ({phase})", release.title()),
+            )
+            .hint(format!("slipway watch {}", release.title()))),
+            None => Ok(()),
+        }
     }
 
     async fn promote(&self, project: &ProjectName, asked: &Asked) -> Result<Vec<Act>, Problem> {
@@ -197,13 +264,15 @@ impl Server {
                     lane.current.clone()
                 }) == Some(release.id.clone())
             };
-            let Some(next) = order.iter().find(|environment| !stands(environment)) else {
+            let has = |environment: &EnvironmentName| release.bundle.environment(environment).is_some();
+            let Some(next) = order.iter().find(|environment| has(environment) && !stands(environment)) else {
                 return Err(Problem::new(
                     StatusCode::CONFLICT,
                     "everywhere",
                     format!("{} is in every environment already", release.title()),
                 ));
             };
+            self.not_on_its_way(project, release, next)?;
             acts.push(place(release, next, "promote", &asked.reason));
         }
         Ok(acts)
@@ -212,7 +281,7 @@ impl Server {
     async fn rollback(&self, project: &ProjectName, asked: &Asked) -> Result<Vec<Act>, Problem> {
         let service = match asked.what.as_str() {
             "" => None,
-            text => Some(ServiceName::parse(text).map_err(|error| Problem::bad(error.to_string()))?),
+            text => Some(self.service(project, text)?),
         };
         let lanes = self.lanes(project, service.as_ref(), asked.env.as_deref());
         let lanes: Vec<Lane> = if asked.env.is_some() { lanes } else { self.last_of(project, lanes) };
@@ -245,6 +314,7 @@ impl Server {
                 return Err(Problem::new(StatusCode::CONFLICT, "no-target", detail)
                     .hint("name one with `--to rN`, or push a revert"));
             };
+            self.not_on_its_way(project, &target, &lane.environment)?;
             let mut act = place(&target, &lane.environment, "rollback", &asked.reason);
             act.sentence = format!(
                 "roll {} in {} back to r{} ({})",
@@ -256,18 +326,24 @@ impl Server {
             acts.push(act);
         }
         if acts.is_empty() {
-            return Err(Problem::not_found("nothing runs that could be rolled back"));
+            return Err(Problem::new(StatusCode::CONFLICT, "nothing-runs", "nothing runs that could be rolled back")
+                .hint("slipway status shows what runs where"));
         }
         Ok(acts)
     }
 
-    /// Per service the last environment of the promotion order that it is in.
+    /// Per service what users see: production; where there is no environment of that name, the last of the promotion
+    /// order that it is in.
     fn last_of(&self, project: &ProjectName, lanes: Vec<Lane>) -> Vec<Lane> {
         let order = self
             .road()
             .look(|projection| projection.projects.get(project).map(|state| state.order.clone()))
             .unwrap_or_default();
-        let place = |lane: &Lane| order.iter().position(|environment| environment == &lane.environment);
+        let place = |lane: &Lane| {
+            let at = order.iter().position(|environment| environment == &lane.environment);
+            // One that the file does not name any more stands last in the order, and is not what users see.
+            (lane.environment.as_str() == "production", at)
+        };
         let mut last: std::collections::BTreeMap<ServiceName, Lane> = std::collections::BTreeMap::new();
         for lane in lanes {
             let later = last.get(&lane.service).is_none_or(|known| place(&lane) > place(known));
@@ -278,49 +354,10 @@ impl Server {
         last.into_values().collect()
     }
 
-    async fn consent(&self, project: &ProjectName, asked: &Asked) -> Result<Vec<Act>, Problem> {
-        let releases = self.releases_of(project, &asked.what).await?;
-        let mut acts = Vec::new();
-        for release in &releases {
-            for lane in self.lanes(project, Some(&release.bundle.service), asked.env.as_deref()) {
-                let record = self.gates(&lane).await?;
-                let waits = record.is_waiting()
-                    && record.candidate.as_ref().is_some_and(|candidate| candidate.release == release.id);
-                if !waits {
-                    continue;
-                }
-                let change = record.candidate.and_then(|candidate| candidate.change);
-                let command = Command {
-                    release: Some(release.id.clone()),
-                    service: Some(lane.service.clone()),
-                    reason: asked.reason.clone(),
-                    ..bare(&asked.verb, &asked.what, Some(lane.environment.clone()))
-                };
-                acts.push(Act {
-                    sentence: format!("{} {} for {}", asked.verb, release.title(), lane.environment),
-                    change,
-                    command,
-                });
-            }
-        }
-        if acts.is_empty() {
-            return Err(Problem::new(
-                StatusCode::CONFLICT,
-                "nothing-waits",
-                format!("nothing of `{}` waits for approval", asked.what),
-            )
-            .hint("slipway status shows what waits"));
-        }
-        Ok(acts)
-    }
-
     fn abort(&self, project: &ProjectName, asked: &Asked) -> Result<Vec<Act>, Problem> {
         let service = match asked.what.as_str() {
             "" => None,
-            text => Some(
-                ServiceName::parse(text.split('@').next().unwrap_or(text))
-                    .map_err(|error| Problem::bad(error.to_string()))?,
-            ),
+            text => Some(self.service(project, text.split('@').next().unwrap_or(text))?),
         };
         let moving: Vec<Lane> = self
             .lanes(project, service.as_ref(), asked.env.as_deref())
@@ -374,8 +411,13 @@ impl Server {
             }
             lanes = held;
         }
+        if lanes.is_empty() && asked.verb == "hold" {
+            let detail = "no service has come to an environment yet, so there is nothing to hold it from";
+            return Err(Problem::new(StatusCode::CONFLICT, "no-lane", detail));
+        }
         if lanes.is_empty() {
-            return Err(Problem::new(StatusCode::CONFLICT, "not-held", format!("{} is held nowhere", commit.short())));
+            return Err(Problem::new(StatusCode::CONFLICT, "not-held", format!("{} is held nowhere", commit.short()))
+                .hint("slipway status shows what is held"));
         }
         Ok(lanes
             .into_iter()
@@ -401,21 +443,19 @@ impl Server {
             }
         };
         let view = self.find_change(project, change.as_str()).await?;
-        let failed: Vec<slipway_model::ItemId> = match item {
+        if asked.verb == "cancel" && view.state.is_final() {
+            let detail = format!("{} has ended already: {}", view.commit.short(), view.state.word());
+            return Err(Problem::new(StatusCode::CONFLICT, "ended", detail)
+                .hint("to take back what it deployed: slipway rollback"));
+        }
+        let failed: Vec<ItemId> = match item {
             Some(item) => vec![item],
-            None if asked.verb == "retry" => view
-                .jobs
-                .iter()
-                .filter(|job| {
-                    matches!(job.result.as_str(), "failed" | "timed-out" | "cancelled" | "lost" | "failed-before")
-                })
-                .map(|job| slipway_model::ItemId(format!("job:{}", job.name)))
-                .collect(),
+            None if asked.verb == "retry" => failed_items(&view),
             None => Vec::new(),
         };
-        let one = |item: Option<slipway_model::ItemId>| Act {
+        let one = |item: Option<ItemId>| Act {
             sentence: match &item {
-                Some(item) => format!("{} {item} of {}", asked.verb, view.commit.short()),
+                Some(item) => format!("{} {} of {}", asked.verb, plain(&item.0), view.commit.short()),
                 None => format!("{} change {}", asked.verb, view.commit.short()),
             },
             change: Some(change.clone()),
@@ -433,11 +473,28 @@ impl Server {
             return Err(Problem::new(
                 StatusCode::CONFLICT,
                 "nothing-failed",
-                format!("no job of {} failed", view.commit.short()),
-            ));
+                format!("no job and no image of {} failed", view.commit.short()),
+            )
+            .hint(format!("slipway why {}", view.commit.short())));
         }
         Ok(failed.into_iter().map(|item| one(Some(item))).collect())
     }
+}
+
+/// Jobs and images of a change that a repetition may help.
+fn failed_items(view: &ChangeView) -> Vec<ItemId> {
+    let bad =
+        |job: &&JobView| matches!(job.result.as_str(), "failed" | "timed-out" | "cancelled" | "lost" | "failed-before");
+    let jobs: Vec<ItemId> = view.jobs.iter().filter(bad).map(|job| ItemId(format!("job:{}", job.name))).collect();
+    if !jobs.is_empty() || view.state != ChangeState::Failed {
+        return jobs;
+    }
+    // No job failed, so each image that was to be built and is not there did.
+    let missing = view.plan.items.iter().filter(|item| {
+        let wanted = item.kind == "image" && matches!(item.decision.as_str(), "run" | "failed-before");
+        wanted && !view.images.iter().any(|image| image.item == item.id)
+    });
+    missing.map(|item| item.id.clone()).collect()
 }
 
 fn place(release: &Release, environment: &EnvironmentName, verb: &str, reason: &str) -> Act {
@@ -451,5 +508,42 @@ fn place(release: &Release, environment: &EnvironmentName, verb: &str, reason: &
             reason: reason.to_owned(),
             ..bare(verb, &release.title(), Some(environment.clone()))
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+    use slipway_model::At;
+
+    fn failed(jobs: &[(&str, &str)], built: bool) -> ChangeView {
+        let info = json!({ "id": "0123456789abcdef", "event": "push", "reference": "refs/heads/main",
+            "branch": "main", "production": true, "commit": "1f3c9ab0".repeat(5), "author": "kim", "subject": "Greet",
+            "pusher": "kim" });
+        let mut view = slipway_feedback::change::received(&serde_json::from_value(info).unwrap(), At(1));
+        view.state = ChangeState::Failed;
+        let item = json!({ "id": "image:api", "kind": "image", "name": "api", "decision": "run", "reason": "",
+            "needs": [] });
+        view.plan.items.push(serde_json::from_value(item).unwrap());
+        for (name, result) in jobs {
+            let job = json!({ "id": "r-1", "name": name, "kind": "unit", "result": result, "reason": "", "attempt": 1,
+                "queued_ms": 0, "set_up_ms": 0, "run_ms": 0, "first_error": [], "usage": slipway_model::job::Usage::default() });
+            view.jobs.push(serde_json::from_value(job).unwrap());
+        }
+        if built {
+            let image = json!({ "item": "image:api", "service": "api", "digest": format!("sha256:{}", "0".repeat(64)),
+                "reference": "shop/api:1f3c9ab-1", "build": 1, "size_bytes": 1, "reused": false, "took_ms": 1 });
+            view.images.push(serde_json::from_value(image).unwrap());
+        }
+        view
+    }
+
+    #[test]
+    fn retry_of_a_change_repeats_its_failed_jobs_or_else_its_failed_images() {
+        let items = |view: &ChangeView| failed_items(view).into_iter().map(|item| item.0).collect::<Vec<_>>();
+        assert_eq!(items(&failed(&[("api/test", "failed"), ("api/lint", "passed")], true)), ["job:api/test"]);
+        assert_eq!(items(&failed(&[("api/test", "passed")], false)), ["image:api"]);
+        assert!(items(&failed(&[("api/test", "passed")], true)).is_empty());
     }
 }

@@ -61,7 +61,8 @@ pub async fn events(
             .into_response();
     };
     let last = headers.get("last-event-id").and_then(|id| id.to_str().ok()).and_then(|id| id.parse().ok());
-    let newest = server.road().look(|projection| projection.n);
+    // What is recorded counts, not what was read so far: a server that has just started still reads.
+    let newest = *server.road().stages().store.newest().borrow();
     let stream = Stream {
         live: server.road().live(),
         n: query.after.or(last).unwrap_or(newest),

@@ -34,19 +34,22 @@ impl Server {
     /// An environment that some plan of the project named. Before the first plan none is known, and each may come.
     ///
     /// # Errors
-    /// When the text is no environment's name, or none has it.
-    pub(crate) fn environment(
+    /// When the text is no environment's name, none has it, or the journal cannot be read.
+    pub(crate) async fn environment(
         &self,
         project: &ProjectName,
         text: Option<&str>,
     ) -> Result<Option<EnvironmentName>, Problem> {
         let Some(text) = text else { return Ok(None) };
         let name = EnvironmentName::parse(text).map_err(|error| Problem::bad(error.to_string()))?;
-        let known = self.of_project(project, |state| {
+        let mut known = self.of_project(project, |state| {
             let mut known: Vec<String> = state.order.iter().map(ToString::to_string).collect();
             known.extend(state.lanes.keys().map(|(environment, _)| environment.to_string()));
             known
         });
+        // Also those that no pushed branch has led into yet.
+        let rows = self.road().stages().store.rows(project, "environment", "").await;
+        known.extend(rows.map_err(|error| Problem::broken(error.to_string()))?.into_iter().map(|(name, _)| name));
         if known.is_empty() || known.iter().any(|known| known == name.as_str()) {
             return Ok(Some(name));
         }

@@ -5,11 +5,14 @@
 
 mod api;
 pub mod auth;
+mod came;
 mod commands;
+mod consent;
 mod events;
 mod git;
 mod known;
 pub mod listen;
+mod logs;
 mod metrics;
 mod openapi;
 mod page;

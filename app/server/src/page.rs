@@ -55,7 +55,7 @@ pub fn sign(word: &str) -> (&'static str, &'static str) {
             ("✕", "bad")
         }
         "waiting" | "open" => ("◷", "wait"),
-        "cancelled" | "skipped" | "empty" => ("–", "soft"),
+        "cancelled" | "skipped" | "empty" | "was live" => ("–", "soft"),
         _ => ("●", "soft"),
     }
 }

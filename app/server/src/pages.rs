@@ -3,13 +3,14 @@
 //! In: views. Out: HTML that is readable without scripts. Never: an act; each problem shows the command instead.
 
 use crate::page::{mark, page, sign};
-use crate::{Caller, Problem, Server};
+use crate::{Caller, Server};
 use axum::extract::{Extension, Path, Query, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use http::{StatusCode, header};
 use maud::{Markup, html};
 use serde::Deserialize;
 use slipway_feedback::why;
+use slipway_model::fact::ChangeState;
 use slipway_model::view::{ChangeView, Status};
 use slipway_model::{At, ProjectName, time::words};
 
@@ -53,10 +54,11 @@ pub async fn home(State(server): State<Server>, Extension(caller): Extension<Cal
     if projects.is_empty() {
         return Html(page("Nothing yet", true, empty(&server)).into_string()).into_response();
     }
-    let url = server.parts.url.clone();
     let now = server.now();
-    let all: Vec<Status> =
-        server.road().look(|projection| projects.iter().filter_map(|name| projection.status(name, &*url, 8)).collect());
+    let mut all: Vec<Status> = Vec::new();
+    for name in &projects {
+        all.extend(server.status(name, 8).await);
+    }
     let moving = all.iter().flat_map(|status| &status.changes).any(|change| !change.state.is_final());
     let body = html! {
         @for status in &all { (project_part(status, now)) }
@@ -66,13 +68,23 @@ pub async fn home(State(server): State<Server>, Extension(caller): Extension<Cal
 
 /// `GET /p/{project}`.
 pub async fn project(State(server): State<Server>, Path(name): Path<String>) -> Response {
-    let Ok(name) = ProjectName::parse(&name) else { return Problem::not_found("no such project").into_response() };
-    let url = server.parts.url.clone();
+    let missing = || nothing(&format!("There is no project {name}"), "slipway status --project NAME").into_response();
+    let Ok(project) = ProjectName::parse(&name) else { return missing() };
     let now = server.now();
-    match server.road().look(|projection| projection.status(&name, &*url, 50)) {
-        Some(status) => Html(page(name.as_str(), false, project_part(&status, now)).into_string()).into_response(),
-        None => Problem::not_found(format!("there is no project `{name}`")).into_response(),
+    match server.status(&project, 50).await {
+        Some(status) => Html(page(project.as_str(), false, project_part(&status, now)).into_string()).into_response(),
+        None => missing(),
     }
+}
+
+/// A page for what is not there: who looks with a browser reads no JSON.
+fn nothing(what: &str, command: &str) -> impl IntoResponse + use<> {
+    let body = html! {
+        h1 { (what) }
+        p { a href="/" { "What there is" } ", or in a terminal:" }
+        pre { (command) }
+    };
+    (StatusCode::NOT_FOUND, Html(page("Not found", false, body).into_string()))
 }
 
 fn empty(server: &Server) -> Markup {
@@ -97,7 +109,7 @@ fn project_part(status: &Status, now: At) -> Markup {
         h2 { "Changes" }
         table {
             thead { tr { th { "commit" } th { "state" } th { "what" } th { "when" } } }
-            tbody { @for change in &status.changes { (change_row(&status.project, change, now)) } }
+            tbody { @for change in &status.changes { (change_row(status, change, now)) } }
         }
     }
 }
@@ -124,11 +136,20 @@ fn lanes(status: &Status) -> Markup {
     }
 }
 
-fn change_row(project: &ProjectName, change: &ChangeView, now: At) -> Markup {
+/// The word for how a change stands now: what went live and serves nowhere any more was live.
+fn word_now(status: &Status, change: &ChangeView) -> &'static str {
+    let lanes = status.environments.iter().flat_map(|environment| &environment.services);
+    let mut serving = lanes.filter_map(|lane| lane.release.as_ref());
+    let serves = serving.any(|release| change.releases.iter().any(|made| made.id == release.id));
+    if change.state == ChangeState::Live && !serves { "was live" } else { change.state.word() }
+}
+
+fn change_row(status: &Status, change: &ChangeView, now: At) -> Markup {
+    let project = &status.project;
     html! {
         tr {
             td { a href={ "/p/" (project) "/c/" (change.commit) } { code { (change.commit.short()) } } }
-            td { (mark(change.state.word())) }
+            td { (mark(word_now(status, change))) }
             td { (change.subject) " " span class="soft" { "by " (change.author) " on " (change.branch) } }
             td { time datetime=(change.received) title=(change.received) { (words(now.since_ms(change.received))) " ago" } }
         }
@@ -137,14 +158,16 @@ fn change_row(project: &ProjectName, change: &ChangeView, now: At) -> Markup {
 
 /// `GET /p/{project}/c/{commit}`.
 pub async fn commit(State(server): State<Server>, Path((name, text)): Path<(String, String)>) -> Response {
-    let Ok(project) = ProjectName::parse(&name) else { return Problem::not_found("no such project").into_response() };
+    let Ok(project) = ProjectName::parse(&name) else {
+        return nothing(&format!("There is no project {name}"), "slipway status --project NAME").into_response();
+    };
     match server.find_change(&project, &text).await {
         Ok(view) => {
             let title = format!("{} {}", view.commit.short(), view.subject);
             Html(page(&title, !view.state.is_final(), commit_part(&project, &view, server.now())).into_string())
                 .into_response()
         }
-        Err(problem) => problem.into_response(),
+        Err(problem) => nothing(&problem.detail, "slipway status").into_response(),
     }
 }
 
@@ -205,4 +228,34 @@ fn road(view: &ChangeView) -> Markup {
 fn station(name: &str, word: &str, detail: &str) -> Markup {
     let (_, class) = sign(word);
     html! { li class=(class) { b { (name) } (mark(word)) br; span { (detail) } } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn what_serves_nowhere_any_more_was_live() {
+        let info = json!({ "id": "0123456789abcdef", "event": "push", "reference": "refs/heads/main",
+            "branch": "main", "production": true, "commit": "1f3c9ab0".repeat(5), "author": "kim", "subject": "Greet",
+            "pusher": "kim" });
+        let mut change = slipway_feedback::change::received(&serde_json::from_value(info).unwrap(), At(1));
+        change.state = ChangeState::Live;
+        let release = json!({ "id": "bbbbbbbb", "number": 1, "image": format!("sha256:{}", "0".repeat(64)),
+            "commit": "1f3c9ab0".repeat(5) });
+        change.releases.push(serde_json::from_value(release.clone()).unwrap());
+        let status = |serves: bool| -> Status {
+            let mut lane = json!({ "name": "api", "url": "", "addresses": [], "phase": "succeeded", "instances": [],
+                "traffic": [] });
+            if serves {
+                lane["release"] = release.clone();
+            }
+            let environment = json!({ "name": "production", "frozen": false, "services": [lane] });
+            let all = json!({ "project": "shop", "needs_you": [], "changes": [], "environments": [environment] });
+            serde_json::from_value(all).unwrap()
+        };
+        assert_eq!(word_now(&status(true), &change), "live");
+        assert_eq!(word_now(&status(false), &change), "was live");
+    }
 }

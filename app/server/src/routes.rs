@@ -3,7 +3,7 @@
 //! In: nothing. Out: the router. Never: a path that is not in [`TABLE`]; a handler that is reached without the right.
 
 use crate::{Caller, Problem, Server};
-use crate::{api, commands, events, git, metrics, openapi, pages, why};
+use crate::{api, commands, events, git, logs, metrics, openapi, pages, why};
 use axum::Router;
 use axum::extract::{Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
@@ -85,7 +85,7 @@ fn handler(route: &Route) -> Option<MethodRouter<Server>> {
         ("GET", "/api/v1/projects/{project}/plan") => get(api::plan),
         ("GET", "/api/v1/projects/{project}/history") => get(api::history),
         ("GET", "/api/v1/projects/{project}/why") => get(why::why),
-        ("GET", "/api/v1/projects/{project}/logs") => get(api::logs),
+        ("GET", "/api/v1/projects/{project}/logs") => get(logs::logs),
         ("GET", "/api/v1/projects/{project}/releases") => get(api::releases),
         ("POST", "/api/v1/projects/{project}/commands") => post(commands::command),
         ("GET", "/api/v1/projects/{project}/secrets") => get(api::secrets),
@@ -180,7 +180,13 @@ pub(crate) fn allowed(
     if !caller.may(verb, project) {
         let needed =
             slipway_change::rights::needed(verb).map(|right| format!("{right:?}").to_lowercase()).unwrap_or_default();
-        return Err(Problem::new(StatusCode::FORBIDDEN, "right", format!("`{}` may not {verb} here", caller.name))
+        let act = match verb {
+            "secret" => "handle secrets",
+            "admin" => "administer",
+            "page" | "status" => "look",
+            verb => verb,
+        };
+        return Err(Problem::new(StatusCode::FORBIDDEN, "right", format!("`{}` may not {act} here", caller.name))
             .hint(format!("it needs the right `{needed}`: `slipway token add NAME --rights {needed}`")));
     }
     Ok(caller)

@@ -2,8 +2,10 @@
 //!
 //! In: the text. Out: one meaning, or all candidates. Never: the first of several.
 
+use crate::api::shown;
 use crate::{Problem, Server};
 use http::StatusCode;
+use slipway_feedback::project::ProjectState;
 use slipway_model::release::Release;
 use slipway_model::{ChangeId, CommitId, ItemId, ProjectName, ReleaseId, ServiceName};
 
@@ -41,6 +43,10 @@ impl Server {
             found.push(What::Commit(commit, change));
         }
         match found.len() {
+            0 if CommitId::parse(text).is_ok() => {
+                Err(Problem::not_found(format!("commit {} was not pushed to `{project}`", shown(text)))
+                    .hint("git push slipway"))
+            }
             0 => Err(Problem::not_found(format!(
                 "`{text}` is no commit, branch, service, release or job of `{project}`"
             ))
@@ -61,7 +67,8 @@ impl Server {
             let mut found = Vec::new();
             if let Ok(service) = ServiceName::parse(text)
                 && (state.lanes.keys().any(|(_, known)| known == &service)
-                    || state.releases.values().any(|r| r.bundle.service == service))
+                    || state.releases.values().any(|r| r.bundle.service == service)
+                    || planned(state, &service))
             {
                 found.push(What::Service(service));
             }
@@ -83,6 +90,9 @@ impl Server {
                     Some(What::Item(change.id.clone(), wanted.id.clone()))
                 });
                 found.extend(newest);
+            }
+            if found.is_empty() && !text.contains(['/', '@']) {
+                found.extend(jobs_called(state, text));
             }
             found
         })
@@ -106,4 +116,17 @@ impl Server {
             Err(_) => Ok(None),
         }
     }
+}
+
+/// Whether the newest changes plan something for a service, which may not have come to a release yet.
+fn planned(state: &ProjectState, service: &ServiceName) -> bool {
+    state.changes.iter().any(|change| change.plan.items.iter().any(|item| item.service.as_ref() == Some(service)))
+}
+
+/// Jobs of the newest plan that are called so in their service: `test` is `api/test` when no other service has one.
+fn jobs_called(state: &ProjectState, text: &str) -> Vec<What> {
+    let newest = state.changes.iter().rev().find(|change| !change.plan.items.is_empty());
+    let items = newest.into_iter().flat_map(|change| change.plan.items.iter().map(move |item| (change, item)));
+    let called = items.filter(|(_, item)| item.kind == "job" && item.name.rsplit('/').next() == Some(text));
+    called.map(|(change, item)| What::Item(change.id.clone(), item.id.clone())).collect()
 }

@@ -9,8 +9,11 @@ use axum::extract::{Path, Query, State};
 use serde::Deserialize;
 use slipway_feedback::why as words;
 use slipway_model::plan::Item;
-use slipway_model::view::ChangeView;
+use slipway_model::view::{ChangeView, RolloutView};
 use slipway_model::{ChangeId, ItemId, Lane, ProjectName};
+
+/// Rollouts that are told whole; the history has them all.
+const ROLLOUTS: usize = 3;
 
 #[derive(Deserialize)]
 pub struct WhyQuery {
@@ -24,7 +27,8 @@ pub async fn why(
     Path(name): Path<String>,
     Query(query): Query<WhyQuery>,
 ) -> Result<Json<serde_json::Value>, Problem> {
-    let project = crate::api::project(&name)?;
+    let project = server.project(&name)?;
+    server.environment(&project, query.env.as_deref()).await?;
     let (lines, about) = match server.what(&project, &query.what).await? {
         What::Commit(_, Some(id)) => {
             let view = server.find_change(&project, id.as_str()).await?;
@@ -64,7 +68,9 @@ impl Server {
         }
         let name = slipway_feedback::change::name_of(item);
         let job = view.jobs.iter().find(|job| job.name == name);
-        lines.extend(job.map(words::job).unwrap_or_default());
+        // A job that did not run has nothing to add to the plan's word.
+        let ran = job.filter(|job| job.attempt > 0 || lines.is_empty());
+        lines.extend(ran.map(words::job).unwrap_or_default());
         Ok((lines, serde_json::to_value(job).unwrap_or_default()))
     }
 
@@ -101,7 +107,7 @@ impl Server {
         wanted: impl Fn(&Lane, &str) -> bool,
         env: Option<&str>,
     ) -> (Vec<String>, serde_json::Value) {
-        let rollouts: Vec<_> = self.road().look(|projection| {
+        let mut rollouts: Vec<RolloutView> = self.road().look(|projection| {
             let Some(state) = projection.projects.get(project) else { return Vec::new() };
             let of_changes = state.changes.iter().flat_map(|change| change.rollouts.clone());
             let newest = state.lanes.values().filter_map(slipway_feedback::lane::LaneState::rollout);
@@ -121,11 +127,8 @@ impl Server {
             });
             all
         });
-        let mut lines: Vec<String> = rollouts.iter().flat_map(words::rollout).collect();
-        if lines.is_empty() {
-            lines.push("it was never rolled out".into());
-        }
-        (lines, serde_json::to_value(&rollouts).unwrap_or_default())
+        rollouts.sort_by_key(|rollout| std::cmp::Reverse(rollout.started));
+        (newest_first(&rollouts), serde_json::to_value(&rollouts).unwrap_or_default())
     }
 
     fn why_service(
@@ -143,23 +146,73 @@ impl Server {
                 continue;
             }
             for lane in environment.services.iter().filter(|lane| &lane.name == service) {
-                lines.push(format!("{} {}: {}", environment.name, lane.name, lane.phase));
-                lines.extend(lane.waiting.iter().map(|waiting| format!("  waits: {}", waiting.what)));
+                let means = words::meaning(&lane.phase).map(|means| format!(" ({means})")).unwrap_or_default();
+                lines.push(format!("{} {}: {}{means}", environment.name, lane.name, lane.phase));
+                if let Some(waiting) = &lane.waiting {
+                    lines.push(format!("  waits: {}", waiting.what));
+                    lines.extend(waiting.next.iter().map(|next| format!("  next: {next}")));
+                }
                 lines.extend(
                     lane.instances.iter().filter(|i| !i.reason.is_empty()).map(|i| format!("  {}: {}", i.id, i.reason)),
                 );
-                lines.extend(lane.held.iter().map(|held| format!("  {} is held here", held.short())));
                 let key = (environment.name.clone(), service.clone());
-                let endings = self.road().look(|projection| {
+                let (held, endings) = self.road().look(|projection| {
                     let known = projection.projects.get(project).and_then(|state| state.lanes.get(&key));
-                    known.map(slipway_feedback::lane::LaneState::endings).unwrap_or_default()
+                    known.map(|lane| (lane.held.clone(), lane.endings())).unwrap_or_default()
                 });
+                for (commit, reason) in held {
+                    let short = commit.short();
+                    lines.push(format!("  {short} is held here: {reason}    next: slipway unhold {short}"));
+                }
                 lines.extend(endings.into_iter().map(|line| format!("  {line}")));
                 about.push(lane.clone());
             }
         }
-        let (more, _) = self.why_lanes(project, |lane, _| &lane.service == service, env);
-        lines.extend(more.into_iter().rev().take(20).rev());
+        let (rollouts, known) = self.why_lanes(project, |lane, _| &lane.service == service, env);
+        if about.is_empty() && known.as_array().is_none_or(Vec::is_empty) {
+            // It has not come to a release: its newest change says why.
+            lines.push(format!("{service} has no release yet"));
+            let newest = self.newest_with(project, service);
+            let why = |id| self.road().look(|projection| projection.change(project, &id).map(words::change));
+            lines.extend(newest.and_then(why).unwrap_or_default());
+            return (lines, serde_json::to_value(&about).unwrap_or_default());
+        }
+        lines.extend(rollouts);
         (lines, serde_json::to_value(&about).unwrap_or_default())
+    }
+}
+
+/// The newest rollouts whole, the newest first; of the rest how many there are.
+fn newest_first(rollouts: &[RolloutView]) -> Vec<String> {
+    let Some(first) = rollouts.first() else { return vec!["it was never rolled out".into()] };
+    let mut lines: Vec<String> = rollouts.iter().take(ROLLOUTS).flat_map(words::rollout).collect();
+    match rollouts.len().saturating_sub(ROLLOUTS) {
+        0 => {}
+        1 => lines.push(format!("and one earlier rollout: slipway history {}", first.service)),
+        more => lines.push(format!("and {more} earlier rollouts: slipway history {}", first.service)),
+    }
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn rollouts_are_told_whole_and_only_so_many() {
+        let rollout = |number: u64| -> RolloutView {
+            serde_json::from_value(json!({ "id": format!("production-api-{number}"), "environment": "production",
+                "service": "api", "to": format!("r{number}"), "strategy": "rolling", "phase": "rolled-back",
+                "reason": "gave 5xx", "held": false, "by": "kim", "started": "2026-03-01T12:00:00.000Z",
+                "steps": [] }))
+            .unwrap()
+        };
+        let rollouts: Vec<RolloutView> = (1..=6).rev().map(rollout).collect();
+        let lines = newest_first(&rollouts);
+        assert!(lines[0].starts_with("rollout production api nothing -> r6: rolled-back (the release before"));
+        assert_eq!(lines.iter().filter(|line| line.starts_with("rollout ")).count(), ROLLOUTS);
+        assert_eq!(lines.last().unwrap(), "and 3 earlier rollouts: slipway history api");
+        assert_eq!(newest_first(&[]), ["it was never rolled out"]);
     }
 }

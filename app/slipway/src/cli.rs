@@ -2,8 +2,9 @@
 //!
 //! In: arguments. Out: a call of the command's file, an exit code. Never: a command's logic.
 
-use crate::commands::{acts, ask, demo, doctor, list, local, open, parts, push, secret, token, up, watch};
+use crate::commands::{acts, ask, demo, doctor, lint, list, local, open, parts, plan, push, secret, token, up, watch};
 use crate::exit::{Done, Exit, USAGE};
+use clap::error::{ContextKind, ErrorKind};
 use clap::{Args, Parser, Subcommand};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,23 +20,26 @@ struct Cli {
     verb: Verb,
 }
 
+/// The heading of options that are not a command's own.
+const EVERY: &str = "For every command";
+
 /// Options that every command takes.
 #[derive(Debug, Clone, Args)]
 pub struct Global {
     /// Print data as JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERY)]
     pub json: bool,
     /// Say less
-    #[arg(short, long, global = true)]
+    #[arg(short, long, global = true, help_heading = EVERY)]
     pub quiet: bool,
     /// The server's address; default: the `slipway` remote, else the server of the data folder
-    #[arg(long, global = true, env = "SLIPWAY_SERVER", value_name = "URL")]
+    #[arg(long, global = true, env = "SLIPWAY_SERVER", value_name = "URL", help_heading = EVERY)]
     pub server: Option<String>,
     /// The project; default: that of the `slipway` remote
-    #[arg(long, global = true, value_name = "NAME")]
+    #[arg(long, global = true, value_name = "NAME", help_heading = EVERY)]
     pub project: Option<String>,
     /// The data folder
-    #[arg(long, global = true, env = "SLIPWAY_DATA", value_name = "DIR")]
+    #[arg(long, global = true, env = "SLIPWAY_DATA", value_name = "DIR", help_heading = EVERY)]
     pub data: Option<PathBuf>,
 }
 
@@ -83,15 +87,19 @@ enum Verb {
     /// Where things are, what needs you first
     Status,
     /// A change as it goes, live
+    #[command(mut_arg("what", |what| what.help("A commit or branch, a service (`api`: its newest change), a release (`api@r41`); default: the commit checked out")))]
     Watch(watch::Watch),
     /// Lines of a service (`api`) or job (`api/test`)
+    #[command(mut_arg("what", |what| what.help("A service (`api`), a release of it (`api@r41`), or a job (`api/test`)")))]
     Logs(ask::Logs),
     /// Why it ran, waits, failed, was skipped, was taken back
+    #[command(mut_arg("what", |what| what.help("A commit or branch, a service (`api`), a release (`api@r41`), a job (`api/test`); default: the commit checked out")))]
     Why(What),
     /// What was deployed when, by whom
+    #[command(mut_arg("what", |what| what.help("A service; default: all")))]
     History(ask::History),
     /// What would happen for a commit or the working tree, and why
-    Plan(local::Plan),
+    Plan(plan::Plan),
     /// The effective process and where every default comes from
     Explain(local::Explain),
     /// Check slipway.yaml
@@ -101,24 +109,34 @@ enum Verb {
     /// `git push` that also waits and exits accordingly
     Push(push::Push),
     /// Put a release into an environment
+    #[command(mut_arg("what", |what| what.help("A release (`api@r41` or its id), a service (its newest release), or a commit (all its releases)")), mut_arg("env", |env| env.required(true)))]
     Deploy(Act),
     /// Put a release into the next environment
+    #[command(mut_arg("what", |what| what.help("A release (`api@r41`), a service, or a commit; default: the commit checked out")))]
     Promote(Act),
     /// Back to the newest release that succeeded there
+    #[command(mut_arg("what", |what| what.help("A service; default: all")))]
     Rollback(acts::Rollback),
     /// Let a waiting release go on
+    #[command(mut_arg("what", |what| what.help("A commit or a release (`api@r41`); default: the commit checked out")))]
     Approve(Act),
     /// Do not let a waiting release go on
+    #[command(mut_arg("what", |what| what.help("A commit or a release (`api@r41`); default: the commit checked out")))]
     Reject(Act),
     /// End a running rollout: traffic goes back
+    #[command(mut_arg("what", |what| what.help("A service; default: whatever is being rolled out")))]
     Abort(Act),
     /// End a job or change
+    #[command(mut_arg("what", |what| what.help("A commit or a job (`api/test`); default: the commit checked out")))]
     Cancel(Act),
     /// Run what failed once more
+    #[command(mut_arg("what", |what| what.help("A commit (all that failed) or a job (`api/test`); default: the commit checked out")))]
     Retry(Act),
     /// Keep a commit from being deployed
+    #[command(mut_arg("what", |what| what.help("A commit, or a release (`api@r41`: its commit, for its service)")))]
     Hold(Act),
     /// Let a held commit be deployed again
+    #[command(mut_arg("what", |what| what.help("A commit, or a release (`api@r41`: its commit, for its service)")))]
     Unhold(Act),
     /// Secrets: ls, add (value from standard input), rm
     Secret(secret::Secret),
@@ -140,7 +158,15 @@ enum Verb {
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(mut error) => {
+            // `frob` is not like `rollback`: a guess that is far off misleads.
+            let near = |error: &clap::Error| {
+                let text = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
+                is_near(&text(ContextKind::InvalidSubcommand), &text(ContextKind::SuggestedSubcommand))
+            };
+            if error.kind() == ErrorKind::InvalidSubcommand && !near(&error) {
+                error.remove(ContextKind::SuggestedSubcommand);
+            }
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
         }
@@ -173,15 +199,15 @@ async fn dispatch(cli: Cli) -> Done {
         Verb::Serve(serve) => parts::serve(global, serve).await,
         Verb::Node(part) => parts::node(global, part).await,
         Verb::Worker(_) => parts::worker(global).await,
-        Verb::Demo(demo) => demo::demo(demo).await,
+        Verb::Demo(demo) => demo::demo(global, demo).await,
         Verb::Status => ask::status(global).await,
         Verb::Watch(watch) => watch::watch(global, watch).await,
         Verb::Logs(logs) => ask::logs(global, &logs).await,
         Verb::Why(what) => ask::why(global, &what).await,
         Verb::History(history) => ask::history(global, &history).await,
-        Verb::Plan(plan) => local::plan(global, &plan).await,
+        Verb::Plan(plan) => plan::plan(global, &plan).await,
         Verb::Explain(explain) => local::explain(global, &explain),
-        Verb::Lint => local::lint(global),
+        Verb::Lint => lint::lint(global),
         Verb::Run(run) => local::run(global, &run).await,
         Verb::Push(push) => push::push(global, &push).await,
         Verb::Deploy(act) => acts::act(global, "deploy", &act, None).await,
@@ -207,10 +233,42 @@ async fn dispatch(cli: Cli) -> Done {
     }
 }
 
+/// Whether a word may be a slip of the finger for another: the same first letter, and about as long.
+fn is_near(typed: &str, meant: &str) -> bool {
+    typed.chars().next() == meant.chars().next() && typed.len().abs_diff(meant.len()) <= 2
+}
+
 /// An address to listen on: `8400`, `127.0.0.1:8400`, `0.0.0.0:80`.
 pub fn address(text: &str) -> Result<SocketAddr, String> {
     if let Ok(port) = text.parse::<u16>() {
         return Ok(SocketAddr::from(([127, 0, 0, 1], port)));
     }
     text.parse().map_err(|_| format!("`{text}` is no address; write it as 127.0.0.1:8400, or a port alone"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_whole_and_each_thing_is_described_as_its_command_takes_it() {
+        let mut cli = Cli::command();
+        cli.build();
+        cli.clone().debug_assert();
+        let help = |verb: &str| {
+            let found = cli.find_subcommand(verb).unwrap().clone();
+            found.get_arguments().find(|arg| arg.get_id() == "what").unwrap().get_help().unwrap().to_string()
+        };
+        assert_eq!(help("rollback"), "A service; default: all");
+        assert!(help("watch").contains("its newest change"));
+        assert!(Cli::try_parse_from(["slipway", "deploy", "api@r1"]).is_err(), "deploy needs an environment");
+        assert!(Cli::try_parse_from(["slipway", "deploy", "api@r1", "--env", "production"]).is_ok());
+    }
+
+    #[test]
+    fn only_a_near_word_is_proposed() {
+        assert!(is_near("stauts", "status"));
+        assert!(!is_near("frob", "rollback"));
+    }
 }

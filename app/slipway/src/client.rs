@@ -20,6 +20,9 @@ use tokio::net::TcpStream;
 /// For an answer's head; bodies may go on for ever when following.
 const ANSWER: Duration = Duration::from_secs(60);
 
+/// The word of a problem about a project that does not exist.
+pub const NO_PROJECT: &str = "no-project";
+
 /// A server and the token for it.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -255,13 +258,14 @@ async fn problem(answer: hyper::Response<Incoming>) -> Exit {
         what.push_str(&format!("\n  {}", candidate.as_str().unwrap_or_default()));
     }
     let code = match (status, text("code").as_str()) {
-        (_, "ambiguous") | (StatusCode::BAD_REQUEST, _) => USAGE,
+        // A name that means nothing is the command line's fault, as an option would be.
+        (_, "ambiguous" | NO_PROJECT | "no-environment" | "no-service") | (StatusCode::BAD_REQUEST, _) => USAGE,
         (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => SURROUNDINGS,
         (status, _) if status.is_client_error() => CHANGE,
         _ => SURROUNDINGS,
     };
     let hint = text("hint");
-    Exit { code, what, hint: (!hint.is_empty()).then_some(hint) }
+    Exit { code, what, hint: (!hint.is_empty()).then_some(hint), kind: text("code") }
 }
 
 /// Text as one part of a path or query (RFC 3986 §2.1).

@@ -12,6 +12,8 @@ pub const USAGE: u8 = 2;
 pub const SURROUNDINGS: u8 = 3;
 /// It still waits for a person or a clock.
 pub const WAITS: u8 = 4;
+/// Interrupted by Ctrl-C, as shells say it (128 + SIGINT).
+pub const INTERRUPTED: u8 = 130;
 /// A bug in Slipway.
 pub const BUG: u8 = 70;
 
@@ -24,17 +26,19 @@ pub struct Exit {
     pub what: String,
     /// What to do.
     pub hint: Option<String>,
+    /// The server's word for it, for who can do something about it; else empty.
+    pub kind: String,
 }
 
 impl Exit {
     /// An end with a message.
     pub fn new(code: u8, what: impl fmt::Display) -> Exit {
-        Exit { code, what: what.to_string(), hint: None }
+        Exit { code, what: what.to_string(), hint: None, kind: String::new() }
     }
 
     /// Nothing more to say.
     pub fn silent(code: u8) -> Exit {
-        Exit { code, what: String::new(), hint: None }
+        Exit { code, what: String::new(), hint: None, kind: String::new() }
     }
 
     /// With what to do.

@@ -1,5 +1,6 @@
 //! Colour in the terminal: only where there is one, and never against `NO_COLOR`.
 
+use std::ffi::OsString;
 use std::fmt::Arguments;
 use std::io::{ErrorKind, IsTerminal, Write};
 
@@ -25,9 +26,13 @@ pub fn print_line(text: Arguments<'_>) {
     }
 }
 
-/// Whether messages are coloured.
+/// Whether messages are coloured: not when either output is a file or a pipe, since one text may go to both.
 pub fn colour() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::io::stderr().is_terminal()
+    coloured(std::env::var_os("NO_COLOR"), std::io::stdout().is_terminal(), std::io::stderr().is_terminal())
+}
+
+fn coloured(no_color: Option<OsString>, out: bool, err: bool) -> bool {
+    no_color.is_none_or(|value| value.is_empty()) && out && err
 }
 
 fn paint(code: &str, text: &str) -> String {
@@ -67,4 +72,18 @@ pub fn line(text: &str) -> String {
         }
     }
     text.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_and_pipes_get_no_colour_and_no_color_is_heeded() {
+        assert!(coloured(None, true, true));
+        assert!(coloured(Some("".into()), true, true), "an empty value asks for nothing");
+        assert!(!coloured(Some("1".into()), true, true));
+        assert!(!coloured(None, false, true), "`slipway status > file`");
+        assert!(!coloured(None, true, false));
+    }
 }

@@ -9,6 +9,7 @@ mod kills;
 mod leaving;
 mod local;
 mod lost;
+mod new_user;
 mod one_file;
 mod people;
 mod push;

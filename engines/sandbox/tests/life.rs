@@ -255,3 +255,18 @@ fgets(b,63,f);printf("uid %d gid %d secret %s\n",getuid(),getgid(),b);return 0;}
     );
     out
 }
+
+#[test]
+fn a_shim_whose_folder_was_removed_does_not_wait_for_it() {
+    let scratch = Scratch::new();
+    // Nobody can ask it to end any more: its step's own limit ends it.
+    let mut spec = scratch.job("tail -f /dev/null");
+    spec.steps[0].timeout_ms = Some(200);
+    let shim = launcher().launch(&spec).unwrap();
+    let shim_pid = rustix::process::Pid::from_raw(shim.setup().unwrap().shim_pid as i32).unwrap();
+    let shim = rustix::process::pidfd_open(shim_pid, rustix::process::PidfdFlags::empty()).unwrap();
+    std::fs::remove_dir_all(&spec.dir).unwrap();
+    let mut poll = [rustix::event::PollFd::new(&shim, rustix::event::PollFlags::IN)];
+    let limit = rustix::event::Timespec { tv_sec: 30, tv_nsec: 0 };
+    assert_eq!(rustix::event::poll(&mut poll, Some(&limit)), Ok(1), "it waits");
+}

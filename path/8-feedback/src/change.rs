@@ -2,6 +2,7 @@
 //!
 //! In: facts. Out: a [`ChangeView`]. Never: state that is not in the view.
 
+use crate::lines::plain;
 use slipway_model::fact::{Body, Candidate, ChangeInfo, ChangeState, Fact, Gate};
 use slipway_model::job::JobOutcome;
 use slipway_model::plan::{Decision, Item, ItemSpec, Plan};
@@ -170,7 +171,7 @@ pub fn plan_view(plan: &Plan) -> PlanView {
             name: name_of(&item.id),
             service: item.service.clone(),
             decision: item.decision.word().into(),
-            reason: item.reason.clone(),
+            reason: plain(&item.reason),
             needs: item.needs.clone(),
         })
         .collect();

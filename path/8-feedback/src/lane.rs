@@ -61,8 +61,7 @@ impl LaneState {
     pub fn apply(&mut self, fact: &Fact) {
         match &fact.body {
             Body::ReleaseQueued(candidate) => {
-                let queued = Gate::Wait { reason: "asked just now".into(), who: None, until: None, next: None };
-                self.gate = Some((candidate.clone(), queued, fact.at));
+                self.gate = Some((candidate.clone(), queued(), fact.at));
             }
             // Who is told that a newer release goes in its place does not ask any more.
             Body::ReleaseGated { candidate, gate }
@@ -228,6 +227,12 @@ impl LaneState {
     pub fn rollout(&self) -> Option<slipway_model::view::RolloutView> {
         self.moved.as_ref().map(|(moved, began)| rollout_view(moved, *began))
     }
+}
+
+/// The gate of who has asked and was not answered yet.
+#[must_use]
+pub fn queued() -> Gate {
+    Gate::Wait { reason: "asked just now".into(), who: None, until: None, next: None }
 }
 
 fn gate_word(gate: &Gate, otherwise: &str) -> String {

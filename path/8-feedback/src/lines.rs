@@ -169,6 +169,7 @@ impl Follow {
         lines.extend(plan.warnings.iter().map(|warning| Follow::more(warning)));
         for item in plan.items.iter().filter(|item| item.decision == Decision::FailedBefore) {
             lines.push(Follow::more(&columns(&name_of(&item.id), "failed", &item.reason)));
+            self.reasons_said.insert(item.reason.clone());
         }
         if plan.saved_ms > 0 {
             lines.push(Follow::more(&format!("{} saved by results of the same content", words(plan.saved_ms))));
@@ -210,11 +211,15 @@ impl Follow {
         if !outcome.result.satisfies() {
             if let (Some(step), Some(code)) = (&outcome.step, outcome.exit_code) {
                 lines.push(Follow::more(&format!("step `{step}` ended with exit code {code}")));
+                // A reason that says more, the signal that killed it for one, is still to be said.
+                self.reasons_said.insert(format!("step `{step}` exited with {code}"));
             } else if !outcome.reason.is_empty() {
                 lines.push(Follow::more(&outcome.reason));
                 self.reasons_said.insert(outcome.reason.lines().next().unwrap_or_default().to_owned());
             }
-            lines.extend(outcome.first_error.iter().take(5).map(|error| Follow::more(&format!("  {error}"))));
+            // Where nothing was printed, the reason stands in for the first error: it was said.
+            let errors = outcome.first_error.iter().filter(|error| **error != outcome.reason);
+            lines.extend(errors.take(5).map(|error| Follow::more(&format!("  {error}"))));
             lines.push(Follow::more(&format!("next: slipway logs {name}    slipway run {name}")));
         }
         lines
@@ -419,7 +424,8 @@ pub(crate) fn given(command: &Command, actor: &Actor) -> String {
     let what = match (&command.item, &command.service, &command.environment) {
         (Some(item), ..) => name_of(item),
         (None, Some(service), Some(environment)) => format!("{service} in {environment}"),
-        _ => "the change".into(),
+        _ if matches!(command.verb.as_str(), "retry" | "cancel") => "the change".into(),
+        _ => command.what.clone(),
     };
     let why = if command.reason.is_empty() { String::new() } else { format!(": {}", command.reason) };
     format!("{actor}: {} {what}{why}", command.verb)

@@ -4,7 +4,7 @@
 
 use slipway_model::instance::InstanceState;
 use slipway_model::time::words;
-use slipway_model::view::{InstanceView, LaneView, Status};
+use slipway_model::view::{InstanceView, LaneView, Need, Status, Waiting};
 use slipway_model::{At, EnvironmentName};
 
 /// The status as lines.
@@ -22,7 +22,7 @@ pub fn lines(status: &Status, now: At) -> Vec<String> {
         lines.push(String::new());
         lines.push(environment.name.to_string());
         lines.extend(environment.services.iter().flat_map(|lane| {
-            let mut lines = lane_lines(lane, now);
+            let mut lines = lane_lines(lane, status, now);
             lines.extend(taken_back(status, &environment.name, lane));
             lines
         }));
@@ -64,26 +64,33 @@ fn stands(lane: &LaneView) -> &str {
     }
 }
 
-/// Instances that are ready, of those that belong to what serves; what comes or goes beside them is counted apart.
+/// Instances that are ready, of those that belong to what serves; what goes beside them is counted apart. While
+/// releases change places only the sum says whether users are served.
 fn ready(lane: &LaneView) -> String {
+    let is_ready = |instance: &InstanceView| instance.state == InstanceState::Ready;
+    if lane.rollout.is_some() {
+        let ready = lane.instances.iter().filter(|instance| is_ready(instance)).count();
+        return format!("{ready} ready");
+    }
     let serves = |instance: &&InstanceView| lane.release.as_ref().is_none_or(|serves| serves.id == instance.release);
     let own: Vec<&InstanceView> = lane.instances.iter().filter(serves).collect();
-    let ready = own.iter().filter(|instance| instance.state == InstanceState::Ready).count();
+    let ready = own.iter().filter(|instance| is_ready(instance)).count();
     match lane.instances.len() - own.len() {
         0 => format!("{ready} of {} ready", own.len()),
         others => format!("{ready} of {} ready, {others} of another release", own.len()),
     }
 }
 
-fn lane_lines(lane: &LaneView, now: At) -> Vec<String> {
+/// Whether it stands among what needs you, word for word.
+fn is_told(waiting: &Waiting, status: &Status) -> bool {
+    let told = |need: &Need| waiting.next.as_ref() == Some(&need.command) && waiting.what.ends_with(&need.why);
+    status.needs_you.iter().any(told)
+}
+
+fn lane_lines(lane: &LaneView, status: &Status, now: At) -> Vec<String> {
     let release = lane.release.as_ref().map_or_else(|| "-".into(), |release| format!("r{}", release.number));
-    let mut lines = vec![format!(
-        "  {:<16} {release:<6} {:<12} {}   {}",
-        lane.name.as_str(),
-        stands(lane),
-        ready(lane),
-        lane.url
-    )];
+    let mut lines =
+        vec![format!("  {:<16} {release:<6} {:<12} {}   {}", lane.name.as_str(), stands(lane), ready(lane), lane.url)];
     if let Some(rollout) = &lane.rollout {
         let from = rollout.from.as_deref().unwrap_or("nothing");
         lines.push(format!(
@@ -115,7 +122,7 @@ fn lane_lines(lane: &LaneView, now: At) -> Vec<String> {
         let short = held.short();
         lines.push(format!("      {short} is held here, and what contains it waits: slipway unhold {short}"));
     }
-    if let Some(waiting) = &lane.waiting {
+    if let Some(waiting) = lane.waiting.as_ref().filter(|waiting| !is_told(waiting, status)) {
         lines.push(format!("      waits: {}", waiting.what));
         lines.extend(waiting.next.as_ref().map(|next| format!("        {next}")));
     }

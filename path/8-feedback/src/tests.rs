@@ -321,7 +321,10 @@ fn who_a_newer_release_goes_past_does_not_stand_as_the_lanes_question_any_more()
 fn an_end_does_not_repeat_the_reason_that_the_line_before_gave() {
     let mut journal = Journal::new();
     let why = "Dockerfile:2:25: there is no dist/hello in what job package produced";
-    journal.add(4_000, json!({ "kind": "image.failed", "data": { "item": "image:api", "reason": why, "infrastructure": false } }));
+    journal.add(
+        4_000,
+        json!({ "kind": "image.failed", "data": { "item": "image:api", "reason": why, "infrastructure": false } }),
+    );
     let reason = format!("image:api: {why}");
     journal.add(4_000, json!({ "kind": "change.ended", "data": { "state": "failed", "reason": reason } }));
     let said = |quiet: bool| {
@@ -425,8 +428,11 @@ fn the_terminal_of_up_shows_one_line_per_event_of_interest() {
         journal.phase(19_000, phase, "");
     }
     journal.phase(19_500, "rolled-back", "gave 5xx 14 of 60 on GET /entries");
-    journal.add(20_000, json!({ "kind": "command.given", "data": { "verb": "rollback", "what": "api@r39",
-        "service": "api", "environment": "production" } }));
+    journal.add(
+        20_000,
+        json!({ "kind": "command.given", "data": { "verb": "rollback", "what": "api@r39",
+        "service": "api", "environment": "production" } }),
+    );
     journal.add(21_000, json!({ "kind": "change.ended", "data": { "state": "failed", "reason": "job:api/test: x" } }));
     let mut ticker = Ticker::default();
     let lines: Vec<String> = journal.facts.iter().filter_map(|fact| ticker.take(fact)).collect();
@@ -439,6 +445,38 @@ fn the_terminal_of_up_shows_one_line_per_event_of_interest() {
             "12:00:19 guestbook  ROLLED BACK production api: r41 gave 5xx 14 of 60 on GET /entries",
             "12:00:20 guestbook  kim: rollback api in production",
             "12:00:21 guestbook  FAILED 1f3c9ab: job api/test: x",
+        ],
+    );
+}
+
+#[test]
+fn a_job_that_printed_nothing_says_why_it_failed_once() {
+    let mut journal = Journal::new();
+    let why = "step `test` exited with 1";
+    let failed = json!({ "step": "test", "command": "exit 1", "exit_code": 1, "reason": why, "first_error": [why] });
+    journal.add(1_000, ended("failed", failed));
+    journal.add(
+        1_000,
+        json!({ "kind": "change.ended", "data": { "state": "failed", "reason": format!("job:api/test: {why}") } }),
+    );
+    check(
+        &journal.said().0[1..],
+        &[
+            "   1.0s  test api         failed   took 9.8s",
+            "         step `test` ended with exit code 1",
+            "         next: slipway logs api/test    slipway run api/test",
+            "   1.0s  FAILED job api/test",
+        ],
+    );
+    let projection = journal.projection();
+    let id = ChangeId::parse("0123456789abcdef").unwrap();
+    let lines = why::change(projection.change(&"guestbook".parse().unwrap(), &id).unwrap());
+    check(
+        &lines,
+        &[
+            "1f3c9ab Greet on main: failed",
+            "job api/test: failed, step `test` exited with 1",
+            "  step test: exit 1 (exit code 1)",
         ],
     );
 }

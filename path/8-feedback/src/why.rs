@@ -14,7 +14,12 @@ use std::collections::BTreeMap;
 #[must_use]
 pub fn change(view: &ChangeView) -> Vec<String> {
     let mut lines = vec![format!("{} {} on {}: {}", view.commit.short(), view.subject, view.branch, view.state.word())];
-    if !view.reason.is_empty() {
+    // A job that failed tells it below, with more.
+    let told = view
+        .jobs
+        .iter()
+        .any(|job| !job.reason.is_empty() && view.reason == format!("job:{}: {}", job.name, job.reason));
+    if !view.reason.is_empty() && !told {
         lines.extend(view.reason.lines().map(|line| format!("  {}", plain(line))));
     }
     if let Some(waiting) = &view.waiting {
@@ -54,7 +59,8 @@ pub fn job(job: &JobView) -> Vec<String> {
         let code = job.exit_code.map(|code| format!(" (exit code {code})")).unwrap_or_default();
         lines.push(format!("  step {step}: {command}{code}"));
     }
-    lines.extend(job.first_error.iter().map(|line| format!("    {line}")));
+    let errors = job.first_error.iter().filter(|line| **line != job.reason);
+    lines.extend(errors.map(|line| format!("    {line}")));
     lines
 }
 
@@ -138,7 +144,14 @@ fn evidence(evidence: &slipway_model::verdict::Evidence) -> Vec<String> {
     };
     list(&mut lines, "failing", evidence.urls.clone());
     let samples = evidence.samples.iter().rev().take(3).map(|sample| {
-        format!("{} {} -> {} from {}: {}", sample.at, sample.request, sample.status, sample.instance, sample.body.trim())
+        format!(
+            "{} {} -> {} from {}: {}",
+            sample.at,
+            sample.request,
+            sample.status,
+            sample.instance,
+            sample.body.trim()
+        )
     });
     list(&mut lines, "samples", samples.collect());
     list(&mut lines, "log", evidence.log.iter().rev().take(8).rev().cloned().collect());

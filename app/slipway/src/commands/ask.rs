@@ -1,7 +1,7 @@
 //! Commands that only ask: `status`, `logs`, `why`, `history`.
 
 use crate::cli::{Global, What};
-use crate::client::{Client, encode, find};
+use crate::client::{Client, NO_PROJECT, encode, find};
 use crate::exit::{Done, Exit};
 use crate::term;
 use crate::wire::clock::now;
@@ -53,7 +53,11 @@ pub async fn path(client: &Client, rest: &str) -> Result<String, Exit> {
 /// `slipway status`.
 pub async fn status(global: &Global) -> Done {
     let client = find(global)?;
-    let status: Status = client.get(&path(&client, "status").await?).await?;
+    let status: Status = match client.get(&path(&client, "status").await?).await {
+        // The remote is there and nothing was pushed to it: that is a state, not a mistake.
+        Err(exit) if exit.kind == NO_PROJECT && global.project.is_none() => return not_yet(global, &client).await,
+        other => other?,
+    };
     if global.json {
         return print_json(&status);
     }
@@ -63,12 +67,26 @@ pub async fn status(global: &Global) -> Done {
     Ok(())
 }
 
+async fn not_yet(global: &Global, client: &Client) -> Done {
+    let project = client.project().await?;
+    if global.json {
+        let nothing: [(); 0] = [];
+        let (needs, changes, environments) = (nothing, nothing, nothing);
+        return print_json(&serde_json::json!({ "project": project, "needs_you": needs, "changes": changes,
+            "environments": environments }));
+    }
+    println!("{}", term::strong(&project));
+    println!("  nothing was pushed yet");
+    println!("        git push slipway main");
+    Ok(())
+}
+
 fn paint(line: &str) -> String {
     if !line.starts_with(' ') && !line.is_empty() { term::strong(line) } else { term::line(line) }
 }
 
 fn named(what: &What) -> Result<String, Exit> {
-    what.what.clone().or_else(head).ok_or_else(|| {
+    what.what.as_deref().map(commitish).or_else(head).ok_or_else(|| {
         Exit::new(crate::exit::USAGE, "of what?")
             .hint("name a service (`api`), a job (`api/test`), a release (`api@r41`) or a commit")
     })
@@ -83,6 +101,24 @@ pub fn head() -> Option<String> {
         .ok()?;
     let text = String::from_utf8(output.stdout).ok()?;
     (!text.trim().is_empty()).then(|| text.trim().to_owned())
+}
+
+/// `HEAD`, `HEAD~2`, `@^` mean commits of this working tree, not of the server's repository: their ids are asked for.
+pub fn commitish(what: &str) -> String {
+    if !is_of_here(what) {
+        return what.to_owned();
+    }
+    let output = std::process::Command::new("git")
+        .args(["rev-parse", "-q", "--verify", &format!("{what}^{{commit}}")])
+        .stderr(std::process::Stdio::null())
+        .output();
+    let found = output.ok().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    found.filter(|id| !id.is_empty()).unwrap_or_else(|| what.to_owned())
+}
+
+fn is_of_here(what: &str) -> bool {
+    let after = what.strip_prefix("HEAD").or_else(|| what.strip_prefix('@'));
+    after.is_some_and(|rest| rest.is_empty() || rest.starts_with(['~', '^', '@', '{']))
 }
 
 /// `slipway logs`.
@@ -157,7 +193,23 @@ pub async fn history(global: &Global, history: &History) -> Done {
         }
     }
     if lines.is_empty() {
-        println!("nothing was deployed yet");
+        let asked = history.search.is_some() || history.what.env.is_some() || history.what.what.is_some();
+        println!("{}", if asked { "nothing that was deployed is like that" } else { "nothing was deployed yet" });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn head_is_that_of_the_working_tree_and_other_names_are_the_servers() {
+        for here in ["HEAD", "HEAD~2", "HEAD^", "@", "@~1", "@{1}"] {
+            assert!(is_of_here(here), "{here}");
+        }
+        for there in ["main", "HEADING", "api@r41", "1f3c9ab", "api/test"] {
+            assert!(!is_of_here(there), "{there}");
+        }
+    }
 }

@@ -3,6 +3,7 @@
 //! In: nothing. Out: a running Slipway on a scratch folder, a push that goes live, a bad one that is taken back and
 //! explained. Never: touches anything outside its scratch folder and free ports.
 
+use crate::cli::Global;
 use crate::client::{Client, encode};
 use crate::exit::{BUG, Done, Exit, SURROUNDINGS, surroundings};
 use crate::term;
@@ -36,7 +37,11 @@ pub struct Demo {
 }
 
 /// `slipway demo`.
-pub async fn demo(demo: Demo) -> Done {
+pub async fn demo(global: &Global, demo: Demo) -> Done {
+    if global.data.is_some() {
+        eprintln!("the tour makes a scratch folder of its own; `--data` is not used");
+    }
+    tools()?;
     let scratch = std::env::temp_dir().join(format!("slipway-demo-{}", std::process::id()));
     std::fs::create_dir_all(&scratch).map_err(surroundings)?;
     let mut tour = match Tour::start(&scratch).await {
@@ -60,6 +65,21 @@ pub async fn demo(demo: Demo) -> Done {
     tour.stop().await;
     let _ = std::fs::remove_dir_all(&scratch);
     toured
+}
+
+/// The example is compiled in jobs: what that needs is looked for before anything is started.
+fn tools() -> Done {
+    for tool in ["git", "cargo", "cc"] {
+        let answer = std::process::Command::new(tool).arg("--version").stdin(Stdio::null()).output();
+        let why = match answer {
+            Ok(output) if output.status.success() => continue,
+            Ok(output) => String::from_utf8_lossy(&output.stderr).lines().next().unwrap_or_default().to_owned(),
+            Err(error) => error.to_string(),
+        };
+        return Err(Exit::new(SURROUNDINGS, format!("the tour needs `{tool}`, which does not work here: {why}"))
+            .hint("install it; jobs find tools by the HOME and PATH that Slipway was started with"));
+    }
+    Ok(())
 }
 
 struct Tour {

@@ -36,7 +36,9 @@ pub async fn doctor(global: &Global) -> Done {
             &serde_json::json!({ "probe": probe, "data": data.0, "server": server.ok(), "git": git.ok() }),
         );
     }
-    println!("level {:?}, outbound {:?}", probe.level, probe.outbound);
+    let word = |shown: String| shown.to_lowercase();
+    println!("sandbox level: {}", word(format!("{:?}", probe.level)));
+    println!("network of jobs and instances: {}", word(format!("{:?}", probe.outbound)));
     for check in &probe.checks {
         let mark = if check.ok { term::good("ok  ") } else { term::bad("no  ") };
         println!("  {mark} {:<24} {}", check.name, check.proof.clone().unwrap_or_default());
@@ -54,7 +56,12 @@ pub async fn doctor(global: &Global) -> Done {
     }
     match &server {
         Ok(url) => println!("  {} {:<24} {url}", term::good("ok  "), "server"),
-        Err(exit) => println!("  {} {:<24} {}", term::soft("--  "), "server", exit.what),
+        Err(exit) => {
+            println!("  {} {:<24} {}", term::soft("--  "), "server", exit.what);
+            if let Some(hint) = &exit.hint {
+                println!("       {hint}");
+            }
+        }
     }
     println!("  data folder {}", data.0.display());
     if probe.level == Level::Root {

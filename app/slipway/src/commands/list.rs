@@ -2,7 +2,7 @@
 
 use crate::cli::Global;
 use crate::client::{encode, find};
-use crate::commands::ask::{path, print_json};
+use crate::commands::ask::{commitish, path, print_json};
 use crate::exit::{CHANGE, Done, Exit};
 use clap::{Args, Subcommand};
 use slipway_model::release::Release;
@@ -20,7 +20,7 @@ pub struct Releases {
 enum ReleaseAct {
     /// All releases and where they run
     Ls,
-    /// One release, or those of a commit: image, tag, commit, build, where it runs
+    /// One release, or those of a commit: image, tag, commit, build, configuration, where it runs
     Show {
         /// `api@r41`, its id, or a commit
         release: String,
@@ -108,7 +108,7 @@ impl Stored {
     /// What a commit was released as: a revert has the release of what it goes back to (R127).
     async fn of_commit(&self, global: &Global, text: &str) -> Vec<&Release> {
         let Ok(client) = find(global) else { return Vec::new() };
-        let Ok(path) = path(&client, &format!("changes/{}", encode(text))).await else { return Vec::new() };
+        let Ok(path) = path(&client, &format!("changes/{}", encode(&commitish(text)))).await else { return Vec::new() };
         let Ok(change) = client.get::<ChangeView>(&path).await else { return Vec::new() };
         let of_change = |release: &&Release| change.releases.iter().any(|known| known.id == release.id);
         self.releases.iter().filter(of_change).collect()
@@ -221,6 +221,12 @@ fn show(global: &Global, stored: &Stored, release: &Release) -> Done {
     println!("  digest  {}", release.bundle.image);
     println!("  commit  {}", release.origin.commit);
     println!("  build   {}", release.origin.build);
+    println!("  configuration");
+    let mut flat = BTreeMap::new();
+    flatten(&serde_json::to_value(&release.bundle.spec).unwrap_or_default(), String::new(), &mut flat);
+    for (key, value) in &flat {
+        println!("    {key}: {value}");
+    }
     let runs = stored.runs_in(release);
     println!("  runs in {}", if runs.is_empty() { "nothing".into() } else { runs.join(", ") });
     let before = stored

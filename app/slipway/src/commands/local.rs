@@ -1,11 +1,10 @@
-//! Commands on the working tree: `plan`, `explain`, `lint`, `run`. No server is needed.
+//! The working tree as a plan sees it, and the commands `explain` and `run` on it. No server is needed.
 //!
-//! In: the files of this repository, tracked and untracked, not ignored ones. Out: plans, explanations, results of
-//! the same jobs in the same sandbox. Never: a change of the working tree.
+//! In: the files of this repository, tracked and untracked, not ignored ones. Out: explanations, results of the same
+//! jobs in the same sandbox. Never: a change of the working tree.
 
 use crate::cli::Global;
-use crate::client::{encode, find};
-use crate::commands::ask::{path, print_json};
+use crate::commands::ask::print_json;
 use crate::commands::parts::worker_options;
 use crate::exit::{CHANGE, Done, Exit, SURROUNDINGS, USAGE, surroundings};
 use crate::paths::Data;
@@ -14,21 +13,19 @@ use clap::Args;
 use slipway_config::Config;
 use slipway_model::job::{JobDef, JobOutcome};
 use slipway_model::plan::{Item, ItemSpec, Plan as MadePlan};
-use slipway_model::view::PlanView;
 use slipway_model::{CommitId, Digest, ItemId, ProjectName, RunId, Secret};
+use slipway_plan::Draft;
 use slipway_plan::drive::{FILE, input, is_read};
 use slipway_ports::{RunRequest, TreeFile};
 use slipway_worker::{Worker, run_here};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
-/// What to plan.
-#[derive(Debug, Args)]
-pub struct Plan {
-    /// A commit, branch or tag on the server; default: the working tree
-    rev: Option<String>,
-}
+/// After so much silence a job that runs says so.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// What to explain.
 #[derive(Debug, Args)]
@@ -44,17 +41,26 @@ pub struct Run {
     jobs: Vec<String>,
 }
 
-/// A working tree as a plan sees it.
-struct Tree {
-    root: PathBuf,
-    name: String,
-    files: Vec<TreeFile>,
-    config: Config,
-    texts: BTreeMap<String, String>,
-    branch: String,
+/// A tree as a plan sees it.
+pub struct Tree {
+    /// Where the working tree is.
+    pub root: PathBuf,
+    /// The project.
+    pub name: String,
+    /// What the `slipway` remote calls the project, when there is one.
+    pub remote: Option<String>,
+    /// All files.
+    pub files: Vec<TreeFile>,
+    /// The file.
+    pub config: Config,
+    /// Texts that a plan reads.
+    pub texts: BTreeMap<String, String>,
+    /// The branch that is checked out.
+    pub branch: String,
 }
 
-fn git(root: &Path, arguments: &[&str]) -> Result<Vec<u8>, Exit> {
+/// What Git says.
+pub fn git(root: &Path, arguments: &[&str]) -> Result<Vec<u8>, Exit> {
     let output = Command::new("git").arg("-C").arg(root).args(arguments).output().map_err(surroundings)?;
     if output.status.success() {
         return Ok(output.stdout);
@@ -64,7 +70,8 @@ fn git(root: &Path, arguments: &[&str]) -> Result<Vec<u8>, Exit> {
         .hint("run it inside a Git repository"))
 }
 
-fn text(bytes: &[u8]) -> String {
+/// One line of Git's answer.
+pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
@@ -106,7 +113,8 @@ fn read_file(root: &Path) -> Result<Config, Exit> {
     }
 }
 
-fn tree(global: &Global) -> Result<Tree, Exit> {
+/// The working tree.
+pub fn tree(global: &Global) -> Result<Tree, Exit> {
     let root = PathBuf::from(text(&git(Path::new("."), &["rev-parse", "--show-toplevel"])?));
     let config = read_file(&root)?;
     let files = listed(&root)?.iter().map(|path| tree_file(&root, path)).collect::<Result<Vec<_>, _>>()?;
@@ -118,46 +126,31 @@ fn tree(global: &Global) -> Result<Tree, Exit> {
     let folder = root.file_name().map(|name| name.to_string_lossy().to_lowercase().replace(['_', '.', ' '], "-"));
     let remote = crate::client::remote().map(|(_, project)| project);
     let named = config.project.as_ref().map(|project| project.value.clone());
-    let name = global.project.clone().or(named).or(remote).or(folder).unwrap_or_else(|| "project".into());
+    let name = global.project.clone().or(named).or(remote.clone()).or(folder).unwrap_or_else(|| "project".into());
     let branch = git(&root, &["symbolic-ref", "--short", "-q", "HEAD"])
         .map(|bytes| text(&bytes))
         .unwrap_or_else(|_| "main".into());
-    Ok(Tree { root, name, files, config, texts, branch })
+    Ok(Tree { root, name, remote, files, config, texts, branch })
 }
 
-fn draft(tree: &Tree) -> Result<MadePlan, Exit> {
+/// The plan of a tree of which nothing is known yet: everything runs.
+pub fn draft(tree: &Tree) -> Result<MadePlan, Exit> {
+    Ok(slipway_plan::decide(undecided(tree, None)?, &BTreeMap::new()))
+}
+
+/// The items of a tree, before anything is known of them. `changed` are the paths that differ from what is compared.
+pub fn undecided(tree: &Tree, changed: Option<BTreeSet<String>>) -> Result<Draft, Exit> {
+    let (config, files, texts) = (tree.config.clone(), tree.files.clone(), tree.texts.clone());
+    let input = input(&tree.name, config, &tree.branch, files, changed, texts, "", "push");
+    slipway_plan::draft(&input).map_err(|problems| Exit::new(CHANGE, problems.join("\n")))
+}
+
+/// What was found out about the tree.
+pub fn facts(tree: &Tree) -> slipway_config::Facts {
     let input =
         input(&tree.name, tree.config.clone(), &tree.branch, tree.files.clone(), None, tree.texts.clone(), "", "push");
-    let draft = slipway_plan::draft(&input).map_err(|problems| Exit::new(CHANGE, problems.join("\n")))?;
-    Ok(slipway_plan::decide(draft, &BTreeMap::new()))
-}
-
-/// `slipway plan`.
-pub async fn plan(global: &Global, plan: &Plan) -> Done {
-    let view: PlanView = match &plan.rev {
-        Some(rev) => {
-            let client = find(global)?;
-            client.get(&path(&client, &format!("plan?rev={}", encode(rev))).await?).await?
-        }
-        None => slipway_feedback::change::plan_view(&draft(&tree(global)?)?),
-    };
-    if global.json {
-        return print_json(&view);
-    }
-    for item in &view.items {
-        println!("{:<8} {:<24} {:<13} {}", item.kind, item.name, item.decision, item.reason);
-    }
-    for warning in &view.warnings {
-        println!("{} {warning}", term::soft("note:"));
-    }
-    if view.saved_ms > 0 {
-        println!("{} saved by results of the same content", slipway_model::time::words(view.saved_ms));
-    }
-    Ok(())
-}
-
-fn facts(tree: &Tree) -> slipway_config::Facts {
-    input(&tree.name, tree.config.clone(), &tree.branch, Vec::new(), None, tree.texts.clone(), "", "push").facts
+    // A plan is given its project's name; where that comes from is known here.
+    slipway_config::Facts { remote: tree.remote.clone(), ..input.facts }
 }
 
 /// `slipway explain`.
@@ -174,25 +167,6 @@ pub fn explain(global: &Global, explain: &Explain) -> Done {
     for line in &lines {
         println!("{}", line.render(FILE));
     }
-    Ok(())
-}
-
-/// `slipway lint`.
-pub fn lint(global: &Global) -> Done {
-    let tree = tree(global)?;
-    let source = std::fs::read_to_string(tree.root.join(FILE)).unwrap_or_default();
-    let warnings = slipway_config::lint(&tree.config, &source, &facts(&tree));
-    if global.json {
-        return print_json(&warnings);
-    }
-    for warning in &warnings {
-        eprint!("{}", warning.render(term::colour()));
-    }
-    draft(&tree)?;
-    println!(
-        "{FILE} is good{}",
-        if warnings.is_empty() { String::new() } else { format!(", {} warning(s)", warnings.len()) }
-    );
     Ok(())
 }
 
@@ -219,15 +193,31 @@ fn choose(plan: &MadePlan, names: &[String]) -> Result<Vec<Item>, Exit> {
     }
     let mut wanted = BTreeSet::new();
     for name in names {
-        let Some(item) = jobs.iter().find(|item| slipway_plan::decide::name_of(item) == *name) else {
-            let known: Vec<String> = jobs.iter().map(|item| slipway_plan::decide::name_of(item)).collect();
-            return Err(
-                Exit::new(USAGE, format!("there is no job `{name}`")).hint(format!("there are {}", known.join(", ")))
-            );
-        };
-        wanted.insert(item.id.clone());
+        let known: Vec<String> = jobs.iter().map(|item| slipway_plan::decide::name_of(item)).collect();
+        let at = named(&known, name)?;
+        wanted.extend(jobs.get(at).map(|item| item.id.clone()));
     }
     Ok(in_order(&jobs, wanted))
+}
+
+/// Which job a name means: its whole name, or the only one that is called so in its service.
+fn named(known: &[String], name: &str) -> Result<usize, Exit> {
+    if let Some(at) = known.iter().position(|known| known == name) {
+        return Ok(at);
+    }
+    let called = |(at, known): (usize, &String)| (known.rsplit('/').next() == Some(name)).then_some(at);
+    let found: Vec<usize> = known.iter().enumerate().filter_map(called).collect();
+    match found.as_slice() {
+        [only] => Ok(*only),
+        [] => {
+            Err(Exit::new(USAGE, format!("there is no job `{name}`")).hint(format!("there are {}", known.join(", "))))
+        }
+        several => {
+            let names: Vec<&str> = several.iter().filter_map(|at| known.get(*at).map(String::as_str)).collect();
+            Err(Exit::new(USAGE, format!("several services have a job `{name}`"))
+                .hint(format!("name one: {}", names.join(", "))))
+        }
+    }
 }
 
 fn in_order(jobs: &[&Item], mut wanted: BTreeSet<ItemId>) -> Vec<Item> {
@@ -339,13 +329,33 @@ async fn one(
             .collect(),
         outputs: job.needs.iter().filter_map(|need| Some((need.to_string(), needed(need)?.outputs.clone()))).collect(),
     };
-    let title = job.key.to_string();
-    let outcome = run_here(worker, request, |line| {
+    watched(worker, request, &job.key.to_string(), quiet).await
+}
+
+/// Runs it, shows its lines, and says that it still runs when it has said nothing for long.
+async fn watched(worker: &Worker, request: RunRequest, title: &str, quiet: bool) -> Result<JobOutcome, Exit> {
+    if !quiet {
+        println!("{title}: running");
+    }
+    let (began, lines) = (Instant::now(), AtomicU64::new(0));
+    let mut outcome = std::pin::pin!(run_here(worker, request, |line| {
+        lines.fetch_add(1, Ordering::Relaxed);
         if !quiet {
             println!("{} {}", term::soft(&format!("{title} |")), line.text);
         }
-    });
-    outcome.await.map_err(|error| Exit::new(SURROUNDINGS, error))
+    }));
+    loop {
+        let before = lines.load(Ordering::Relaxed);
+        tokio::select! {
+            outcome = &mut outcome => return outcome.map_err(|error| Exit::new(SURROUNDINGS, error)),
+            () = tokio::time::sleep(SILENCE) => {
+                if lines.load(Ordering::Relaxed) == before {
+                    let so_far = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+                    eprintln!("{title}: still running, for {}", slipway_model::time::words(so_far));
+                }
+            }
+        }
+    }
 }
 
 fn report(global: &Global, name: &str, outcome: &JobOutcome) -> Done {
@@ -376,4 +386,20 @@ fn lay_out(tree: &Tree, into: &Path) -> Done {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_job_is_found_by_its_whole_name_or_by_the_only_one_that_is_called_so() {
+        let known: Vec<String> = ["api/test", "api/lint", "web/test", "all"].map(ToOwned::to_owned).into();
+        assert_eq!(named(&known, "web/test").unwrap(), 2);
+        assert_eq!(named(&known, "lint").unwrap(), 1);
+        assert_eq!(named(&known, "all").unwrap(), 3);
+        let several = named(&known, "test").unwrap_err();
+        assert_eq!((several.code, several.hint.as_deref()), (USAGE, Some("name one: api/test, web/test")));
+        assert_eq!(named(&known, "nope").unwrap_err().what, "there is no job `nope`");
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::cli::Global;
 use crate::client::{encode, find};
+use crate::commands::acts::confirm;
 use crate::commands::ask::{path, print_json};
 use crate::exit::{Done, Exit, USAGE};
 use bytes::Bytes;
@@ -20,11 +21,21 @@ pub struct Secret {
 #[derive(Debug, Subcommand)]
 enum SecretAct {
     /// Names, versions, who set them
-    Ls,
+    Ls {
+        /// Only those of this environment
+        #[arg(long)]
+        env: Option<String>,
+    },
     /// Set one; the value comes from standard input
     Add(Named),
     /// Remove one
-    Rm(Named),
+    Rm {
+        #[command(flatten)]
+        named: Named,
+        /// Do not ask
+        #[arg(short = 'y', long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Args)]
@@ -44,16 +55,20 @@ pub async fn secret(global: &Global, secret: &Secret) -> Done {
         format!("secrets?name={}{env}", encode(&named.name))
     };
     match &secret.act {
-        SecretAct::Ls => {
-            let all: Vec<Value> = client.get(&path(&client, "secrets").await?).await?;
+        SecretAct::Ls { env } => {
+            let mut all: Vec<Value> = client.get(&path(&client, "secrets").await?).await?;
+            if let Some(env) = env {
+                all.retain(|secret| place(secret).0 == Some(env.as_str()));
+            }
             if global.json {
                 return print_json(&all);
             }
             for secret in &all {
                 let text = |key: &str| secret.get(key).and_then(Value::as_str).unwrap_or_default();
+                let (env, name) = place(secret);
                 println!(
-                    "{:<32} version {}  set {} by {}",
-                    text("key"),
+                    "{name:<32} {:<16} version {}  set {} by {}",
+                    env.map_or_else(|| "for jobs".to_owned(), |env| format!("in {env}")),
                     secret.get("version").and_then(Value::as_u64).unwrap_or(0),
                     text("set"),
                     text("by")
@@ -70,11 +85,26 @@ pub async fn secret(global: &Global, secret: &Secret) -> Done {
             println!("{} is set, version {}", named.name, done.get("version").and_then(Value::as_u64).unwrap_or(0));
             Ok(())
         }
-        SecretAct::Rm(named) => {
+        SecretAct::Rm { named, yes } => {
+            if !yes {
+                let place = named.env.as_ref().map_or_else(|| "for jobs".into(), |env| format!("in {env}"));
+                eprintln!("will remove secret {} {place}; what needs it waits then", named.name);
+                confirm()?;
+            }
             let _: Value = client.json(Method::DELETE, &path(&client, &address(named)).await?, Bytes::new()).await?;
             println!("{} is removed", named.name);
             Ok(())
         }
+    }
+}
+
+/// A listed secret's environment and name; `-` stands for jobs, which have none.
+fn place(secret: &Value) -> (Option<&str>, &str) {
+    let key = secret.get("key").and_then(Value::as_str).unwrap_or_default();
+    match key.split_once('/') {
+        Some(("-", name)) => (None, name),
+        Some((env, name)) => (Some(env), name),
+        None => (None, key),
     }
 }
 

@@ -71,8 +71,14 @@ fn pid_file(data: &Data, name: &str) -> PathBuf {
 
 /// When a process was started, in clock ticks since boot: tells it from a later one with the same id (proc(5)).
 fn started(pid: u32) -> Option<String> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    stat.rsplit_once(") ")?.1.split(' ').nth(19).map(ToOwned::to_owned)
+    start_of(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// A corpse that nobody has looked at yet is still listed, but does not live.
+fn start_of(stat: &str) -> Option<String> {
+    let mut fields = stat.rsplit_once(") ")?.1.split(' ');
+    let is_dead = fields.next().is_some_and(|state| matches!(state, "Z" | "X" | "x"));
+    fields.nth(18).filter(|_| !is_dead).map(ToOwned::to_owned)
 }
 
 /// The living process that a pid file names.
@@ -184,4 +190,17 @@ pub fn last_words(path: &Path) -> String {
     };
     let text = read().unwrap_or_default();
     text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("no last line").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_ended_and_was_not_collected_does_not_count_as_living() {
+        let stat = |state: &str| format!("27163 (slip) way) {state} {} 4711 0 0\n", ["1"; 18].join(" "));
+        assert_eq!(start_of(&stat("S")).as_deref(), Some("4711"));
+        assert_eq!(start_of(&stat("Z")), None);
+        assert_eq!(started(std::process::id()), start_of(&std::fs::read_to_string("/proc/self/stat").unwrap()));
+    }
 }

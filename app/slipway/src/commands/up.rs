@@ -6,12 +6,15 @@
 use crate::cli::{Global, address};
 use crate::client::Client;
 use crate::commands::supervise::{Part, last_words, recorded};
+use crate::commands::watch::fact;
 use crate::exit::{Done, Exit, SURROUNDINGS, surroundings};
 use crate::paths::Data;
 use crate::term;
 use crate::wire::serve::{lock, make_private, program, taken};
 use clap::Args;
 use rustix::process::Signal;
+use slipway_feedback::ticker::Ticker;
+use slipway_model::text::printable;
 use slipway_node::fd_store::FdStore;
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
@@ -59,6 +62,12 @@ pub struct Down {
 /// `slipway up`.
 pub async fn up(global: &Global, up: Up) -> Done {
     let data = Data::find(global.data.clone());
+    if !data.0.exists() {
+        // A taken port is said before anything is made.
+        for asked in [up.http, up.proxy] {
+            TcpListener::bind(asked).map_err(|error| taken(asked, &error))?;
+        }
+    }
     for folder in [data.0.clone(), data.run(), data.logs()] {
         make_private(&folder)?;
     }
@@ -240,9 +249,10 @@ fn announce(global: &Global, data: &Data, http: SocketAddr, proxy: SocketAddr, p
     offer!("  Ctrl-C drains and stops everything; the next `slipway up` starts it again");
 }
 
-/// Every further line is an event of the log.
+/// Every further line is an event of the log; for people only what they may want to know of.
 async fn print_events(json: bool, client: Client) {
     let mut last: Option<u64> = None;
+    let mut ticker = Ticker::default();
     loop {
         let after = last.map(|n| format!("?after={n}")).unwrap_or_default();
         let _ = client
@@ -253,8 +263,10 @@ async fn print_events(json: bool, client: Client) {
                 let data = line.strip_prefix("data: ")?;
                 if json {
                     offer!("{data}");
-                } else if let Ok(event) = serde_json::from_str::<slipway_model::view::Event>(data) {
-                    offer!("{} {:<16} {}", term::soft(&event.at.to_string()), event.kind, event.subject);
+                } else if let Ok(event) = serde_json::from_str::<slipway_model::view::Event>(data)
+                    && let Some(line) = fact(&event).and_then(|fact| ticker.take(&fact))
+                {
+                    offer!("{}", term::line(&printable(&line)));
                 }
                 None
             })

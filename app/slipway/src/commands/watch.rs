@@ -2,8 +2,8 @@
 
 use crate::cli::{Global, What};
 use crate::client::{Client, encode, find};
-use crate::commands::ask::{head, path};
-use crate::exit::{CHANGE, Done, Exit, USAGE, WAITS};
+use crate::commands::ask::{commitish, head, path};
+use crate::exit::{CHANGE, Done, Exit, INTERRUPTED, USAGE, WAITS};
 use crate::term;
 use clap::Args;
 use slipway_feedback::Follow;
@@ -25,16 +25,33 @@ pub struct Watch {
 /// `slipway watch`.
 pub async fn watch(global: &Global, watch: Watch) -> Done {
     let client = find(global)?;
-    let what = watch.what.what.clone().or_else(head);
+    let what = watch.what.what.as_deref().map(commitish).or_else(head);
     let Some(what) = what else { return Err(Exit::new(USAGE, "watch what?").hint("name a commit, branch or release")) };
     let change: ChangeView = client.get(&path(&client, &format!("changes/{}", encode(&what))).await?).await?;
-    let following = follow(&client, &change, global.json);
+    let following =
+        interruptible(follow(&client, &change, global.json), "the work goes on; `slipway watch` follows it again");
     let Some(seconds) = watch.timeout else { return following.await };
     match tokio::time::timeout(Duration::from_secs(seconds), following).await {
         Ok(done) => done,
         Err(_) => Err(Exit::new(WAITS, format!("{} is not decided after {seconds} s", change.commit.short()))
             .hint("`slipway status` shows what it waits for")),
     }
+}
+
+/// Ends with a word when Ctrl-C is pressed: what was watched is not what stops.
+pub async fn interruptible(doing: impl Future<Output = Done>, word: &str) -> Done {
+    tokio::select! {
+        // What is interrupted may end by the same key press: that is no end of its own.
+        biased;
+        _ = tokio::signal::ctrl_c() => Err(interrupted(word)),
+        done = doing => done,
+    }
+}
+
+/// The end by Ctrl-C.
+pub fn interrupted(word: &str) -> Exit {
+    eprintln!("\n{word}");
+    Exit::silent(INTERRUPTED)
 }
 
 /// Follows a change from its beginning until it is decided; the exit is that of the change.
@@ -79,7 +96,8 @@ fn exit(code: i32) -> Done {
     }
 }
 
-fn fact(event: &Event) -> Option<Fact> {
+/// The fact that an event tells of.
+pub fn fact(event: &Event) -> Option<Fact> {
     let body = serde_json::json!({ "kind": event.kind, "data": event.data });
     Some(Fact {
         n: event.n,

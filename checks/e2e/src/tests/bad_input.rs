@@ -251,7 +251,8 @@ fn a_taken_port_and_a_wrong_word_have_their_messages_and_codes() {
         assert!(left.is_empty(), "{left:?}");
     }
     world.slipway(&["fly"]).expect(2);
-    world.slipway(&["status", "--project", "nothing"]).expect(1);
+    let unknown = world.slipway(&["status", "--project", "nothing"]).expect(2);
+    assert!(unknown.err.contains("error: there is no project `nothing`; there is none yet"), "{unknown:?}");
     let nobody = said(world.command(&world.dir, &["status"]).env("SLIPWAY_DATA", other)).expect(3);
     assert!(nobody.err.contains("hint:"), "{nobody:?}");
 }

@@ -129,7 +129,8 @@ fn patterns_of_branches_say_what_runs_and_what_may_be_deployed_where() {
     // Nor by hand, although nothing of the production branch was pushed yet.
     let refused = |number: u32| {
         let release = format!("web@r{number}");
-        repo.slipway(&["deploy", &release, "--env", "production", "-y"]).expect(0);
+        let said = repo.slipway(&["deploy", &release, "--env", "production", "-y"]).expect(1);
+        assert!(said.out.contains(&format!("production web r{number} may not go in: ")), "{said:?}");
         world.event("production takes only its own branch", |event| {
             let (data, gate) = (&event["data"], event["data"]["gate"].to_string());
             let meant =

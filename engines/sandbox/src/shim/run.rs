@@ -380,6 +380,10 @@ impl Run {
             if reserved.is_some_and(|reserved| reserved.write(self.dir.as_fd(), &record).is_ok()) {
                 break;
             }
+            // Nobody can ever read a record in a folder that was removed.
+            if rustix::fs::fstat(&*self.dir).is_ok_and(|folder| folder.st_nlink == 0) {
+                break;
+            }
             #[expect(clippy::disallowed_methods, reason = "nothing announces that a full disk has room again")]
             std::thread::sleep(Duration::from_secs(1));
         }
