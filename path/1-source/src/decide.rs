@@ -4,7 +4,7 @@
 
 use slipway_config::{Config, Facts, Problems, effective};
 use slipway_model::fact::ChangeInfo;
-use slipway_model::text::shortened;
+use slipway_model::text::{printable, shortened};
 use slipway_model::{ChangeId, CommitId, ProjectName};
 use slipway_ports::CommitInfo;
 
@@ -31,6 +31,23 @@ pub struct Refusal(pub Vec<String>);
 #[must_use]
 pub fn branch_of(reference: &str) -> Option<&str> {
     reference.strip_prefix("refs/heads/")
+}
+
+/// Judges the name of a branch: it is shown in terminals, and typed there.
+///
+/// # Errors
+/// When it cannot be shown as it is, or means something else already.
+pub fn named(branch: &str) -> Result<(), Refusal> {
+    let shown = printable(branch);
+    let why = match (shown == branch, branch) {
+        (true, "HEAD" | "@") => "means the commit that is checked out",
+        (true, _) => return Ok(()),
+        (false, _) => "has characters that no terminal shows as they are",
+    };
+    Err(Refusal(vec![
+        format!("error: the name of branch `{shown}` {why}"),
+        "hint: rename it with `git branch -m NAME`, then push again".to_owned(),
+    ]))
 }
 
 /// The production branch as a file names it: its word, else `main`, else `master` where there is no `main`.

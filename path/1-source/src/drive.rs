@@ -2,7 +2,7 @@
 //!
 //! In: hook calls and the refs of repositories. Out: facts. Never: records a delivery twice.
 
-use crate::decide::{RefMove, Refusal, admit, branch_of, change, is_production, production_by};
+use crate::decide::{RefMove, Refusal, admit, branch_of, change, is_production, named, production_by};
 use slipway_config::{Config, effective};
 use slipway_model::fact::{Body, ChangeInfo, ChangeState, stream};
 use slipway_model::{Actor, CommitId, NewFact, ProjectName};
@@ -64,6 +64,7 @@ impl Source {
         let known = self.production(project).await.unwrap_or_default();
         for moved in moves {
             let (Some(branch), Some(new)) = (branch_of(&moved.name), &moved.new) else { continue };
+            named(branch)?;
             let bytes = text(new.clone()).await.map_err(|error| Refusal(vec![format!("error: {error}")]))?;
             let config = match &bytes {
                 Some(bytes) => slipway_config::parse(FILE, &String::from_utf8_lossy(bytes)),

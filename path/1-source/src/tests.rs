@@ -46,3 +46,12 @@ fn another_projects_file_is_refused_with_the_place() {
     assert!(refusal.0[0].contains("slipway.yaml:1 says project `other`, this is `shop`"), "{refusal:?}");
     assert!(admit(&project, Ok(Config::default())).is_ok());
 }
+
+#[test]
+fn a_branch_has_a_name_that_can_be_shown_and_typed() {
+    assert!(named("feature/ü-1").is_ok());
+    for (bad, shown) in [("HEAD", "HEAD"), ("a\u{202e}b", "a\u{fffd}b")] {
+        let refusal = named(bad).unwrap_err();
+        assert!(refusal.0[0].starts_with(&format!("error: the name of branch `{shown}` ")), "{refusal:?}");
+    }
+}

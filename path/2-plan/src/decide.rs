@@ -47,8 +47,6 @@ pub struct Draft {
     pub plan: Plan,
     /// Items whose inputs this change touches.
     pub touched: BTreeSet<ItemId>,
-    /// What lets a release into each environment, also into those that this branch does not reach.
-    pub policies: Vec<EnvironmentPolicy>,
 }
 
 /// What is known of a key.
@@ -60,6 +58,15 @@ pub struct Known {
     pub satisfied: bool,
     /// How long it took then.
     pub took_ms: u64,
+}
+
+/// What lets a release into each environment, also into those that this branch does not reach.
+///
+/// # Errors
+/// When a name is not one.
+pub fn policies(input: &PlanInput) -> Result<Vec<EnvironmentPolicy>, Vec<String>> {
+    let own = convert::environments(&input.config, &input.facts).map_err(|error| vec![error.to_string()])?;
+    Ok(own.into_iter().map(|own| input.ruling.get(&own.name).cloned().unwrap_or(own)).collect())
 }
 
 fn takes(policy: &EnvironmentPolicy, branch: &str) -> bool {
@@ -77,12 +84,8 @@ pub fn draft(input: &PlanInput) -> Result<Draft, Vec<String>> {
         return Err(vec![nothing_recognised(input)]);
     }
     let mut drafting = Drafting { input, packages, draft: Draft::default(), jobs: Vec::new(), problems: Vec::new() };
-    let policies = match convert::environments(&input.config, &input.facts) {
-        Ok(own) => own.into_iter().map(|own| input.ruling.get(&own.name).cloned().unwrap_or(own)).collect::<Vec<_>>(),
-        Err(error) => return Err(vec![error.to_string()]),
-    };
-    drafting.draft.plan.environments = policies.iter().filter(|policy| takes(policy, &input.branch)).cloned().collect();
-    drafting.draft.policies = policies;
+    let policies = policies(input)?;
+    drafting.draft.plan.environments = policies.into_iter().filter(|policy| takes(policy, &input.branch)).collect();
     for name in &names {
         drafting.service_jobs(name);
     }

@@ -3,7 +3,7 @@
 //! In: a change. Out: `plan.made`, or `change.ended` when no plan can be made. Never: a plan of another commit's file.
 
 use crate::cargo;
-use crate::decide::{Known, PlanInput, decide, draft};
+use crate::decide::{Known, PlanInput, decide, draft, policies};
 use crate::detect;
 use slipway_config::{Config, Facts};
 use slipway_model::fact::{Body, ChangeInfo, ChangeState, ImageBuilt, stream};
@@ -72,18 +72,23 @@ impl Plans {
             return Ok(());
         }
         let mut append = Append::to(project, stream).expecting(facts.last().map_or(0, |fact| fact.version));
-        let body = match self.planned(project, info).await {
-            Ok((mut plan, policies)) => {
+        let input = self.input(project, info).await;
+        // Also where no plan can be made: what the production branch says holds for the others all the same.
+        for policy in input.iter().flat_map(|input| policies(input).unwrap_or_default()) {
+            let name = policy.name.as_str();
+            // It stands until the production branch says otherwise.
+            if info.production || self.ports.store.row(project, "environment", name).await?.is_none() {
+                append = append.row("environment", name, Some(serde_json::to_value(&policy).unwrap_or_default()));
+            }
+        }
+        let planned = match input {
+            Ok(input) => self.planned(project, &input).await,
+            Err(error) => Err(error),
+        };
+        let body = match planned {
+            Ok(mut plan) => {
                 // As many as the repository has files, and the commit has them all: they are worked out again when asked for.
                 plan.items.iter_mut().for_each(|item| item.inputs.clear());
-                for policy in policies {
-                    // What the production branch says stands until it says otherwise.
-                    let name = policy.name.as_str();
-                    if info.production || self.ports.store.row(project, "environment", name).await?.is_none() {
-                        append =
-                            append.row("environment", name, Some(serde_json::to_value(&policy).unwrap_or_default()));
-                    }
-                }
                 if info.production {
                     let order: Vec<&str> = plan.environments.iter().map(|policy| policy.name.as_str()).collect();
                     append = append.row("environments", "order", Some(serde_json::json!(order)));
@@ -108,19 +113,14 @@ impl Plans {
     /// # Errors
     /// As [`Plans::make`]; a faulty change is an error here.
     pub async fn plan(&self, project: &ProjectName, info: &ChangeInfo) -> Result<Plan, PlanError> {
-        Ok(self.planned(project, info).await?.0)
+        let input = self.input(project, info).await?;
+        self.planned(project, &input).await
     }
 
-    async fn planned(
-        &self,
-        project: &ProjectName,
-        info: &ChangeInfo,
-    ) -> Result<(Plan, Vec<EnvironmentPolicy>), PlanError> {
-        let input = self.input(project, info).await?;
-        let mut draft = draft(&input).map_err(PlanError::Change)?;
-        let policies = std::mem::take(&mut draft.policies);
+    async fn planned(&self, project: &ProjectName, input: &PlanInput) -> Result<Plan, PlanError> {
+        let draft = draft(input).map_err(PlanError::Change)?;
         let known = self.known(project, &draft.plan.items).await?;
-        Ok((decide(draft, &known), policies))
+        Ok(decide(draft, &known))
     }
 
     /// The input files of an item of a change's plan, worked out again from its commit.

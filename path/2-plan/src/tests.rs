@@ -1,6 +1,6 @@
 //! Files, changes and known results in; tables of decisions out.
 
-use crate::decide::{Known, decide, draft};
+use crate::decide::{Known, decide, draft, policies};
 use crate::drive::{input, read_config};
 use slipway_model::plan::{Plan, Previous};
 use slipway_model::{ChangeId, CommitId, ContentKey, ItemId};
@@ -351,7 +351,7 @@ fn a_dockerfile_that_takes_files_of_an_unknown_job_is_refused_with_its_name() {
 // R006 R010
 #[test]
 fn a_branch_cannot_let_itself_into_an_environment_by_its_own_file() {
-    let draft_of = |branch: &str, text: &str, ruling: BTreeMap<_, _>| {
+    let input_of = |branch: &str, text: &str, ruling: BTreeMap<_, _>| {
         let mut files: BTreeMap<String, String> =
             FILES.iter().map(|(path, text)| ((*path).to_owned(), (*text).to_owned())).collect();
         files.insert("slipway.yaml".into(), text.into());
@@ -359,16 +359,18 @@ fn a_branch_cannot_let_itself_into_an_environment_by_its_own_file() {
         let config = read_config(text.as_bytes()).unwrap();
         let mut read = input("shop", config, branch, tree.collect(), None, files.clone(), "rustc 1.95", "push");
         read.ruling = ruling;
-        draft(&read).unwrap()
+        read
     };
-    let of_main = draft_of("main", "environments: { production: {} }\n", BTreeMap::new());
-    let ruling: BTreeMap<_, _> = of_main.policies.into_iter().map(|policy| (policy.name.clone(), policy)).collect();
+    let of_main = input_of("main", "environments: { production: {} }\n", BTreeMap::new());
+    let ruling: BTreeMap<_, _> =
+        policies(&of_main).unwrap().into_iter().map(|policy| (policy.name.clone(), policy)).collect();
     for own in ["environments: { production: { from: [feature] } }\n", "branches: { production: feature }\n"] {
-        let drafted = draft_of("feature", own, ruling.clone());
+        let drafted = draft(&input_of("feature", own, ruling.clone())).unwrap();
         assert_eq!(drafted.plan.environments, [], "{own}");
         let releases = drafted.plan.items.iter().filter(|item| item.id.0.starts_with("release"));
         assert_eq!(releases.count(), 0, "{own}");
     }
     // While nobody has said anything yet, its own word counts.
-    assert_eq!(draft_of("feature", "branches: { production: feature }\n", BTreeMap::new()).plan.environments.len(), 1);
+    let alone = input_of("feature", "branches: { production: feature }\n", BTreeMap::new());
+    assert_eq!(draft(&alone).unwrap().plan.environments.len(), 1);
 }
