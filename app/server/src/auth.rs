@@ -18,6 +18,8 @@ const CODE_MS: u64 = 10 * 60 * 1000;
 const SESSION_MS: u64 = 12 * 60 * 60 * 1000;
 /// Codes and sessions kept at once; the oldest give way.
 const KEPT: usize = 1000;
+/// The index that remembers which first token was made already.
+const FIRST: &str = "first-token";
 
 /// The reserved project under which the server keeps what belongs to none.
 #[must_use]
@@ -147,15 +149,22 @@ impl Auth {
         Ok(record)
     }
 
-    /// The first token, given as text (from `DATA/token`): all rights.
+    /// The first token, given as text (from `DATA/token`): all rights. Once it was removed it stays so; whoever locked
+    /// everybody out removes the file, and the next start makes another.
     ///
     /// # Errors
     /// When the journal fails.
     pub async fn first(&self, token: &str, now: At) -> Result<(), String> {
-        if self.record(token, now).is_some() {
+        let text = |error: slipway_ports::StoreError| error.to_string();
+        let known = self.store.row(&system(), FIRST, "hash").await.map_err(text)?;
+        let hash = serde_json::json!(hash(token));
+        // Who removed it meant it: it does not come back with the next start.
+        if self.record(token, now).is_some() || known.as_ref() == Some(&hash) {
             return Ok(());
         }
-        self.keep(token, "owner", &ALL, None, now, None).await.map(drop)
+        self.keep(token, "owner", &ALL, None, now, None).await?;
+        let append = Append::to(&system(), "tokens").row(FIRST, "hash", Some(hash));
+        self.store.append(append).await.map_err(text).map(drop)
     }
 
     /// All tokens.
@@ -308,5 +317,21 @@ mod tests {
     fn base64_reads_what_git_sends() {
         assert_eq!(base64("Z2l0OnNlY3JldA==").unwrap(), b"git:secret");
         assert_eq!(base64("!"), None);
+    }
+
+    #[tokio::test]
+    async fn a_first_token_that_was_removed_does_not_come_back_with_the_next_start() {
+        let clock = slipway_ports::fakes::FakeClock::default();
+        let store: Arc<dyn Store> = Arc::new(slipway_ports::fakes::MemoryStore::new(Arc::new(clock)));
+        let auth = Auth::open(store.clone()).await.unwrap();
+        auth.first("slw_one", At(1)).await.unwrap();
+        let id = auth.record("slw_one", At(1)).unwrap().id;
+        assert!(auth.remove(&id).await.unwrap());
+        let again = Auth::open(store).await.unwrap();
+        again.first("slw_one", At(2)).await.unwrap();
+        assert!(again.record("slw_one", At(2)).is_none());
+        // Whoever may write the file on the server is in again.
+        again.first("slw_two", At(3)).await.unwrap();
+        assert!(again.record("slw_two", At(3)).is_some());
     }
 }
