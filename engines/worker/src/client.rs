@@ -127,16 +127,14 @@ impl WorkerClient {
     async fn carry_out(&self, request: RunRequest) -> Result<JobOutcome, RunnerError> {
         self.take_over().await;
         let run = request.run.clone();
-        match self.ask(Ask::Wait { run: run.clone(), limit_ms: 0 }).await? {
-            Answer::Unknown if self.is_cancelled(&run) => {
+        // A worker that knows the run says how it stands instead of starting it again: no need to ask that first.
+        if self.is_cancelled(&run) {
+            let stands = self.ask(Ask::Wait { run: run.clone(), limit_ms: 0 }).await?;
+            if matches!(stands, Answer::Unknown) {
                 return Ok(unstarted(Judged::unstarted(&Ending::Cancelled)));
             }
-            Answer::Unknown => self.start(&request).await?,
-            Answer::Waiting | Answer::Runs => {}
-            Answer::Ended { outcome } => return Ok(*outcome),
-            answer @ (Answer::Running { .. } | Answer::Log(_) | Answer::Failed { .. }) => {
-                return Err(unexpected(answer));
-            }
+        } else {
+            self.start(&request).await?;
         }
         loop {
             if self.is_cancelled(&run) {

@@ -80,6 +80,12 @@ impl Stored {
             .collect()
     }
 
+    /// The newest release of a service.
+    fn newest_of(&self, service: &str) -> Option<&Release> {
+        let of = self.releases.iter().filter(|release| release.bundle.service.as_str() == service);
+        of.max_by_key(|release| release.number)
+    }
+
     fn named(&self, text: &str) -> Option<&Release> {
         self.releases.iter().find(|release| release.title() == text || release.id.as_str().starts_with(text))
     }
@@ -134,7 +140,7 @@ pub async fn releases(global: &Global, releases: &Releases) -> Done {
             }
             Ok(())
         }
-        ReleaseAct::Show { release } => match stored.named(release) {
+        ReleaseAct::Show { release } => match stored.named(release).or_else(|| stored.newest_of(release)) {
             Some(found) => show(global, &stored, found),
             None => show_all(global, &stored, release, "slipway release ls").await,
         },
