@@ -270,3 +270,19 @@ fn a_shim_whose_folder_was_removed_does_not_wait_for_it() {
     let limit = rustix::event::Timespec { tv_sec: 30, tv_nsec: 0 };
     assert_eq!(rustix::event::poll(&mut poll, Some(&limit)), Ok(1), "it waits");
 }
+
+#[test]
+fn a_shim_that_is_kept_ready_takes_one_run_and_no_other() {
+    let launcher = launcher().keeping_one_ready();
+    let start = |word: &'static str| {
+        let scratch = Scratch::new();
+        let spec = scratch.job(&format!("echo {word}; tail -f /dev/null"));
+        (word, launcher.launch(&spec).unwrap(), spec, scratch)
+    };
+    for (word, shim, spec, _scratch) in ["one", "two", "three", "four"].map(start) {
+        wait_for_line(&shim, word);
+        shim.stop(Duration::from_millis(10)).unwrap();
+        shim.wait(LIMIT).unwrap();
+        assert_eq!(text(&spec.dir).trim(), word);
+    }
+}

@@ -54,7 +54,7 @@ pub(crate) struct Inner {
 impl Inner {
     pub fn new(options: WorkerOptions, lock: File) -> Inner {
         Inner {
-            launcher: Launcher::new(&options.shim),
+            launcher: Launcher::new(&options.shim).keeping_one_ready(),
             slots: Arc::new(Semaphore::new(options.slots.get())),
             jobs: Mutex::default(),
             ends: AtomicU64::new(0),
