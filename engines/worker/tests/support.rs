@@ -4,7 +4,7 @@ use slipway_blobs::Blobs;
 use slipway_model::job::{JobDef, JobOutcome};
 use slipway_model::{CommitId, Digest, ProjectName, RunId, Secret};
 use slipway_ports::{LogLine, RunRequest};
-use slipway_sandbox::{Attached, Command, attach};
+use slipway_sandbox::{Attached, Command, SandboxError, attach};
 use slipway_worker::{Answer, Ask, Worker, WorkerError, WorkerOptions, run_here};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
@@ -191,7 +191,12 @@ pub const WAITS: &str = "echo waits; while ! [ -e /tmp/go ]; do sleep 0.02; done
 pub fn go(sandbox: &Path) {
     let Attached::Running(shim) = attach(sandbox).unwrap() else { panic!("it does not run") };
     let argv = ["/bin/sh", "-c", "echo > /tmp/go"].map(str::to_owned).to_vec();
-    assert!(shim.exec(Command { argv, env: vec![], cwd: "/".into(), timeout_ms: LIMIT_MS }).unwrap().succeeded());
+    match shim.exec(Command { argv, env: vec![], cwd: "/".into(), timeout_ms: LIMIT_MS }) {
+        Ok(executed) => assert!(executed.succeeded()),
+        // It went on and ended before the answer came.
+        Err(SandboxError::Gone { .. }) => {}
+        Err(error) => panic!("{error}"),
+    }
 }
 
 pub async fn start(worker: &Worker, request: &RunRequest) {
