@@ -189,7 +189,8 @@ impl Git {
             }
         };
         let protocol = protocol(headers, service);
-        if (Endpoint::Advertise(Service::ReceivePack), true) == (endpoint, protocol.is_empty())
+        if endpoint == Endpoint::Advertise(Service::ReceivePack)
+            && protocol.is_empty()
             && let Ok(refs) = view.refs().await
         {
             return Ok(greeting(&refs, self.receives()));

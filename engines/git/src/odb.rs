@@ -194,14 +194,17 @@ impl Reader<'_> {
     }
 
     fn size(&self, id: Oid) -> Result<u64, GitError> {
-        let theirs = gix_hash::ObjectId::from(id.bytes());
         for handle in &self.handles {
-            let head = handle.try_header(&theirs).map_err(|error| self.strange(id, &error))?;
-            if let Some(head) = head {
-                return Ok(head.size());
+            if let Some(size) = self.size_in(handle, id)? {
+                return Ok(size);
             }
         }
         Err(self.missing(id))
+    }
+
+    fn size_in(&self, handle: &HandleArc, id: Oid) -> Result<Option<u64>, GitError> {
+        let head = handle.try_header(&gix_hash::ObjectId::from(id.bytes()));
+        Ok(head.map_err(|error| self.strange(id, &error))?.map(|head| head.size()))
     }
 
     /// What differs between two commits, sorted by path.
@@ -261,17 +264,20 @@ impl Reader<'_> {
 
     /// What an annotated tag points at in the end; any other object is itself.
     pub(crate) fn peeled(&self, id: Oid) -> Result<Oid, GitError> {
+        Ok(self.through_tags(id)?.0)
+    }
+
+    /// The same with the object; a large one is not read, and is no tag.
+    fn through_tags(&self, id: Oid) -> Result<(Oid, Option<Found>), GitError> {
         let mut id = id;
         for _ in 0..DEPTH_MAX {
-            let found = self.find(id, COMMIT_BYTES_MAX, || format!("object {id}"));
-            let found = match found {
+            let found = match self.find(id, COMMIT_BYTES_MAX, || format!("object {id}")) {
                 Ok(found) => found.ok_or_else(|| self.missing(id))?,
-                // A large file under a tag is no tag.
-                Err(GitError::TooLarge { .. }) => return Ok(id),
+                Err(GitError::TooLarge { .. }) => return Ok((id, None)),
                 Err(error) => return Err(error),
             };
             if found.kind != Kind::Tag {
-                return Ok(id);
+                return Ok((id, Some(found)));
             }
             let target = TagRefIter::from_bytes(&found.data, SHA1).target_id();
             id = own(&target.map_err(|error| self.strange(id, &error))?);
@@ -280,8 +286,9 @@ impl Reader<'_> {
     }
 
     fn commit_data(&self, id: Oid) -> Result<(Oid, Vec<u8>), GitError> {
-        let id = self.peeled(id)?;
-        let found = self.find(id, COMMIT_BYTES_MAX, || format!("commit {id}"))?.ok_or_else(|| self.missing(id))?;
+        let (id, found) = self.through_tags(id)?;
+        let too_large = || GitError::TooLarge { what: format!("commit {id}"), limit_bytes: COMMIT_BYTES_MAX };
+        let found = found.ok_or_else(too_large)?;
         if found.kind != Kind::Commit {
             return Err(self.strange(id, &format!("it is a {} and no commit", found.kind)));
         }
@@ -306,9 +313,8 @@ impl Reader<'_> {
     fn find(&self, id: Oid, bytes_max: u64, what: impl Fn() -> String) -> Result<Option<Found>, GitError> {
         let theirs = gix_hash::ObjectId::from(id.bytes());
         for handle in &self.handles {
-            let head = handle.try_header(&theirs).map_err(|error| self.strange(id, &error))?;
-            let Some(head) = head else { continue };
-            if head.size() > bytes_max {
+            let Some(size) = self.size_in(handle, id)? else { continue };
+            if size > bytes_max {
                 return Err(GitError::TooLarge { what: what(), limit_bytes: bytes_max });
             }
             let mut data = Vec::new();

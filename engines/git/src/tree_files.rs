@@ -76,12 +76,7 @@ impl TreeFolder {
 
     /// Brings the tree to a commit.
     pub(crate) async fn move_to(&self, view: &ObjectView, commit: Oid, before: Before) -> Result<(), GitError> {
-        match fs::remove_file(self.record()) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(GitError::file("remove", self.record())(error));
-            }
-            Ok(()) | Err(_) => {}
-        }
+        gone(fs::remove_file(self.record())).map_err(GitError::file("remove", self.record()))?;
         if let Before::Holds(from) = before
             && self.step(view, from, commit).await
         {
@@ -128,10 +123,7 @@ impl TreeFolder {
     /// The short way. Git's index does not follow it, so it goes: from then on git can only begin anew.
     async fn step(&self, view: &ObjectView, from: Oid, to: Oid) -> bool {
         let (tree, index) = (self.tree(), self.index());
-        let before = move || match fs::remove_file(&index) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        };
+        let before = move || gone(fs::remove_file(&index));
         view.within(move |reader| tree_step::step(reader, &tree, from, to, before)).await.unwrap_or(false)
     }
 
@@ -145,10 +137,7 @@ impl TreeFolder {
     /// Removes the whole folder.
     pub(crate) async fn remove(&self) -> Result<(), GitError> {
         let folder = self.0.clone();
-        let removed = tokio::task::spawn_blocking(move || match fs::remove_dir_all(folder) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        });
+        let removed = tokio::task::spawn_blocking(move || gone(fs::remove_dir_all(folder)));
         removed.await.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(GitError::file("remove", &self.0))
     }
 
@@ -182,6 +171,14 @@ impl TreeFolder {
             return Ok(());
         }
         Err(GitError::TreeNotExact { path: self.tree(), commit, wanted, found })
+    }
+}
+
+/// What was not there is removed already.
+fn gone(removed: io::Result<()>) -> io::Result<()> {
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
     }
 }
 
