@@ -1,13 +1,23 @@
 //! The user namespace of a sandbox. In: a range of host ids. Out: a descriptor of a namespace in which they are 0 and on.
-//! The namespace is made by a child that never runs anything and is gone when this returns.
+//! The namespace is made by a child that never runs anything and ends with its [`Maker`].
 
 use crate::error::{Doing, Failure};
 use crate::sys;
 use std::fs;
 use std::os::fd::OwnedFd;
 
+/// The child that made a namespace, told to end. Waited for when this is dropped, so that who needs the namespace first has it first.
+#[must_use]
+pub struct Maker(libc::pid_t);
+
+impl Drop for Maker {
+    fn drop(&mut self) {
+        let _ = sys::reap(Some(self.0), true);
+    }
+}
+
 /// Makes the namespace.
-pub fn user_namespace(first: u32, count: u32) -> Result<OwnedFd, Failure> {
+pub fn user_namespace(first: u32, count: u32) -> Result<(OwnedFd, Maker), Failure> {
     let pid = sys::clone(sys::NEW_USER).doing("user namespace")?;
     if pid == 0 {
         // Waits to be killed; its parent does that right away, and its end would do it too.
@@ -16,10 +26,10 @@ pub fn user_namespace(first: u32, count: u32) -> Result<OwnedFd, Failure> {
             let _ = rustix::event::poll(&mut [], None);
         }
     }
+    let maker = Maker(pid);
     let made = map(pid, first, count);
     let _ = sys::kill(pid, libc::SIGKILL);
-    let _ = sys::reap(Some(pid), true);
-    made
+    Ok((made?, maker))
 }
 
 fn map(pid: libc::pid_t, first: u32, count: u32) -> Result<OwnedFd, Failure> {

@@ -3,12 +3,16 @@
 
 use crate::error::{Doing, Failure, errno_text};
 use crate::sys;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, mkdirat, openat, openat2, readlinkat};
+use rustix::fs::{
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Uid, chownat, mkdirat, mknodat, openat, openat2,
+    readlinkat,
+};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
     fsmount, fsopen, move_mount, open_tree,
 };
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -146,7 +150,7 @@ impl Inside<'_> {
                     let target =
                         readlinkat(parent.as_fd(), name, Vec::new()).doing_on("open of folder", path.display())?;
                     // Joining an absolute target replaces what is above: `/` is the root inside either way.
-                    self.folder_through(&above.join(std::ffi::OsStr::from_bytes(target.as_bytes())), links + 1)?
+                    self.folder_through(&above.join(OsStr::from_bytes(target.as_bytes())), links + 1)?
                 }
                 other => other.doing_on("open of folder", path.display())?,
             };
@@ -196,6 +200,23 @@ impl Inside<'_> {
         self.attach_like(&tree, source, path)
     }
 
+    /// Shows a file or folder of the host read-only under a name that the root does not have yet: a few calls of the
+    /// kernel, for what there are many of.
+    pub fn show_new(&self, source: &Path, name: &OsStr, is_folder: bool) -> Result<(), Failure> {
+        let tree = Tree::of(source, false).doing_on("open of", source.display())?;
+        tree.set(READ_ONLY, false, None).doing_on("restricting of", source.display())?;
+        let place = || {
+            if is_folder {
+                mkdirat(self.root, name, Mode::from_raw_mode(0o755))?;
+            } else {
+                mknodat(self.root, name, FileType::RegularFile, Mode::from_raw_mode(0o644), 0)?;
+            }
+            openat(self.root, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+        };
+        let target = place().doing_on("making of the place for", source.display())?;
+        tree.attach(target.as_fd()).doing_on("mount of", source.display())
+    }
+
     /// Shows a file or folder with its ids as seen from inside. Where the file system cannot do that, a read-only one
     /// is shown with unknown owners (`Ok(false)`), a writable one is refused: it would be writable by nobody.
     pub fn show_mapped(
@@ -224,7 +245,7 @@ impl Inside<'_> {
         tree.attach(target.as_fd()).doing_on("mount on", path.display())
     }
 
-    fn parent<'p>(&self, path: &'p Path) -> Result<(OwnedFd, &'p std::ffi::OsStr), Failure> {
+    fn parent<'p>(&self, path: &'p Path) -> Result<(OwnedFd, &'p OsStr), Failure> {
         let name =
             path.file_name().ok_or_else(|| Failure::new(format!("path `{}`", path.display()), "it has no name"))?;
         let parent = self.folder(path.parent().unwrap_or(Path::new("/")))?;

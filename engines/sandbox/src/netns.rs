@@ -12,14 +12,46 @@ use std::os::fd::{AsFd, OwnedFd};
 /// Listening sockets reported at most.
 const LISTENING_MAX: usize = 256;
 
-/// Moves this process into the network namespace of another.
-pub fn enter(pid: libc::pid_t) -> Result<(), Failure> {
-    let namespace = fs::File::open(format!("/proc/{pid}/ns/net")).doing("open of the network namespace")?;
-    sys::setns(namespace.as_fd(), sys::NEW_NETWORK).doing("entering the network namespace")?;
-    // Any user inside may serve on port 80, and ping.
-    fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").doing("opening of low ports")?;
-    let _ = fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
-    Ok(())
+/// The namespaces that this process shares with its sandbox, and the host's network, which it came from. Making a network
+/// takes the kernel longer than anything else of a sandbox, hence before the run is known.
+pub struct Apart {
+    host: OwnedFd,
+    own: OwnedFd,
+}
+
+impl Apart {
+    /// Moves this process into namespaces of its own, with a loopback that works.
+    pub fn new() -> Result<Self, Failure> {
+        let host = current()?;
+        sys::unshare(sys::NEW_SHARED).doing("namespaces")?;
+        loopback_up()?;
+        // Any user inside may serve on port 80, and ping.
+        fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").doing("opening of low ports")?;
+        let _ = fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
+        Ok(Self { host, own: current()? })
+    }
+
+    /// Goes back to the host's network.
+    pub fn enter_host(&self) -> Result<(), Failure> {
+        sys::setns(self.host.as_fd(), sys::NEW_NETWORK).doing("entering the host's network")
+    }
+
+    /// Does something in the host's network.
+    pub fn in_host<T>(&self, act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+        self.enter_host()?;
+        let done = act();
+        sys::setns(self.own.as_fd(), sys::NEW_NETWORK).doing("entering the network namespace")?;
+        done
+    }
+}
+
+fn current() -> Result<OwnedFd, Failure> {
+    fs::File::open("/proc/self/ns/net").map(OwnedFd::from).doing("open of the network namespace")
+}
+
+fn loopback_up() -> Result<(), Failure> {
+    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).doing("socket")?;
+    sys::loopback_up(socket.as_fd()).doing("start of the loopback device")
 }
 
 /// A connection attempt.

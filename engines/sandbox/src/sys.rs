@@ -6,9 +6,11 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
-/// Namespaces of a sandbox, as flags of clone(2).
-pub const NEW_SANDBOX: libc::c_int = libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-/// The network namespace, as a flag of clone(2).
+/// Namespaces that a sandbox's first process is born into, as flags of clone(2).
+pub const NEW_SANDBOX: libc::c_int = libc::CLONE_NEWNS | libc::CLONE_NEWPID;
+/// Namespaces that a shim shares with its sandbox, as flags of unshare(2).
+pub const NEW_SHARED: libc::c_int = NEW_NETWORK | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+/// The network namespace, as a flag of unshare(2) and setns(2).
 pub const NEW_NETWORK: libc::c_int = libc::CLONE_NEWNET;
 /// The user namespace, as a flag of clone(2).
 pub const NEW_USER: libc::c_int = libc::CLONE_NEWUSER;

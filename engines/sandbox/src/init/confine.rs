@@ -39,12 +39,14 @@ pub fn confine(spec: &Spec, ids: BorrowedFd<'_>, limit_processes: bool) -> Resul
 fn capabilities() -> Result<(), Failure> {
     for bit in 0..64 {
         let one = CapabilitySet::from_bits_retain(1 << bit);
-        // A number beyond the kernel's last capability is refused with EINVAL: there is nothing to drop then.
-        if !KEPT.contains(one)
-            && let Err(e) = rustix::thread::remove_capability_from_bounding_set(one)
-            && e != rustix::io::Errno::INVAL
-        {
-            return Err(e).doing("dropping of capabilities");
+        if KEPT.contains(one) {
+            continue;
+        }
+        match rustix::thread::remove_capability_from_bounding_set(one) {
+            Ok(()) => {}
+            // A number beyond the kernel's last capability: there is nothing to drop from here on.
+            Err(rustix::io::Errno::INVAL) => break,
+            Err(e) => return Err(e).doing("dropping of capabilities"),
         }
     }
     rustix::thread::clear_ambient_capability_set().doing("dropping of capabilities")?;

@@ -10,7 +10,7 @@ mod user;
 
 use crate::error::{Doing, Failure};
 use crate::record::Reaping;
-use crate::spec::{Network, Spec};
+use crate::spec::Spec;
 use crate::sys;
 use crate::wire::{self, Event, Order, Who};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -66,9 +66,6 @@ fn set_up(inputs: Inputs) -> Result<(Init, Vec<String>), Failure> {
     let _ = std::fs::write("/proc/self/oom_score_adj", worth);
     let children_ended = sys::signal_fd(&[libc::SIGCHLD]).doing("signal descriptor")?;
     rustix::process::umask(rustix::fs::Mode::empty());
-    if inputs.spec.network != Network::Host {
-        loopback_up()?;
-    }
     sys::set_hostname(&inputs.spec.hostname).doing("setting of the host name")?;
     let ids = match expect_order(&inputs.shim)? {
         (Order::Ids, Some(fd)) => fd,
@@ -109,12 +106,6 @@ fn expect_order(shim: &OwnedFd) -> Result<(Order, Option<OwnedFd>), Failure> {
         Ok(None) => sys::exit_now(70),
         Err(e) => Err(Failure::new("order of the shim", e)),
     }
-}
-
-fn loopback_up() -> Result<(), Failure> {
-    use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
-    let socket = socket_with(AddressFamily::INET, SocketType::DGRAM, SocketFlags::CLOEXEC, None).doing("socket")?;
-    sys::loopback_up(socket.as_fd()).doing("start of the loopback device")
 }
 
 /// From here on nothing of the host's file tree can be named.

@@ -203,22 +203,29 @@ impl Work<'_> {
     }
 
     fn etc(&self, inside: &Inside<'_>) -> Result<(), Failure> {
-        for name in std::fs::read_dir("/etc").doing("read of /etc")?.flatten() {
-            let name = name.file_name();
+        let folder = inside.folder(Path::new("/etc"))?;
+        let etc = Inside { root: folder.as_fd(), owner: self.plan.owner };
+        let mut has_switch = false;
+        for entry in std::fs::read_dir("/etc").doing("read of /etc")?.flatten() {
+            let name = entry.file_name();
             let text = name.to_string_lossy();
             if !ETC.contains(&text.as_ref()) && !ETC_PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
                 continue;
             }
+            has_switch |= text == "nsswitch.conf";
             let path = Path::new("/etc").join(&name);
-            match mounts::link_target(&path) {
-                Some(target) => inside.link(&target, &path)?,
-                None => inside.show(&path, &path, READ_ONLY, false)?,
+            let kind = entry.file_type().doing_on("look at", path.display())?;
+            if kind.is_symlink() {
+                let target = mounts::link_target(&path).unwrap_or_default();
+                etc.link(&target, Path::new(&name))?;
+            } else {
+                etc.show_new(&path, &name, kind.is_dir())?;
             }
         }
-        inside.write(Path::new("/etc/passwd"), PASSWD.as_bytes(), 0o644)?;
-        inside.write(Path::new("/etc/group"), GROUP.as_bytes(), 0o644)?;
-        if !Path::new("/etc/nsswitch.conf").exists() {
-            inside.write(Path::new("/etc/nsswitch.conf"), NSSWITCH.as_bytes(), 0o644)?;
+        etc.write(Path::new("passwd"), PASSWD.as_bytes(), 0o644)?;
+        etc.write(Path::new("group"), GROUP.as_bytes(), 0o644)?;
+        if !has_switch {
+            etc.write(Path::new("nsswitch.conf"), NSSWITCH.as_bytes(), 0o644)?;
         }
         Ok(())
     }

@@ -13,9 +13,10 @@ use crate::cgroup::Group;
 use crate::error::{Doing, Failure};
 use crate::init;
 use crate::mask::Masks;
+use crate::netns::Apart;
 use crate::spec::{Network, Spec};
 use crate::wire::{self, Event, Order, Who};
-use crate::{ids, log::LogWriter, mounts, netns, outbound, sys};
+use crate::{ids, log::LogWriter, mounts, outbound, sys};
 use run::Run;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -84,16 +85,16 @@ fn detach() -> i32 {
     let _ = rustix::process::chdir("/");
     sys::ignore_signal(libc::SIGHUP);
     sys::ignore_signal(libc::SIGPIPE);
-    let Ok((spec, report)) = take_standard() else { return 3 };
-    let spec = match spec {
-        Ok(spec) => spec,
+    let Ok((input, report)) = take_standard() else { return 3 };
+    let (apart, spec) = match Apart::new().and_then(|apart| Ok((apart, read_spec(input)?))) {
+        Ok(both) => both,
         Err(failure) => {
             answer(Some(report), &Report::Failed(failure));
             return 3;
         }
     };
     let mut report = Some(report);
-    match start(spec, &mut report) {
+    match start(spec, apart, &mut report) {
         Ok(Started::Running(run, setup)) => {
             answer(report, &Report::Ready(setup));
             run.prepare_record();
@@ -117,14 +118,19 @@ fn answer(report: Option<File>, message: &Report) {
     let _ = report.map(|mut report| serde_json::to_vec(message).map(|bytes| report.write_all(&bytes)));
 }
 
-/// Reads the spec from stdin, keeps stdout for the report, and leaves /dev/null on all three.
-fn take_standard() -> Result<(Result<Spec, Failure>, File), Failure> {
+/// Takes stdin for the spec and stdout for the report, and leaves /dev/null on all three.
+fn take_standard() -> Result<(File, File), Failure> {
     let report = File::from(sys::duplicate_standard(1).doing("taking stdout")?);
     let input = File::from(sys::duplicate_standard(0).doing("taking stdin")?);
     let null = openat(CWD, "/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty()).doing("open of /dev/null")?;
     for number in 0..3 {
         sys::dup_onto(null.as_raw_fd(), number, false).doing("taking a standard descriptor")?;
     }
+    Ok((input, report))
+}
+
+/// Waits for the spec.
+fn read_spec(input: File) -> Result<Spec, Failure> {
     let mut bytes = Vec::new();
     let read = input.take(SPEC_BYTES_MAX).read_to_end(&mut bytes);
     let spec = read.doing("read of the spec").and_then(|_| {
@@ -133,7 +139,7 @@ fn take_standard() -> Result<(Result<Spec, Failure>, File), Failure> {
             .map_err(|e| Failure::new("spec", format!("it is malformed at byte {}", e.column())))
     });
     bytes.fill(0);
-    Ok((spec, report))
+    spec
 }
 
 enum Started {
@@ -142,7 +148,7 @@ enum Started {
     Never(Box<Run>, Failure),
 }
 
-fn start(spec: Spec, report: &mut Option<File>) -> Result<Started, Failure> {
+fn start(spec: Spec, apart: Apart, report: &mut Option<File>) -> Result<Started, Failure> {
     let dir = claim_folder(&spec.dir)?;
     note_panics(&spec.dir);
     let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
@@ -151,13 +157,15 @@ fn start(spec: Spec, report: &mut Option<File>) -> Result<Started, Failure> {
     let (err, err_inside) = pipe_with(PipeFlags::CLOEXEC).doing("pipe")?;
     let (mine, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).doing("socketpair")?;
-    let network = if spec.network == Network::Host { 0 } else { sys::NEW_NETWORK };
+    if spec.network == Network::Host {
+        apart.enter_host()?;
+    }
     let group = Group::create(&group_name(&spec))?;
     let born_inside = group.join();
-    let cloned = sys::clone(sys::NEW_SANDBOX | network).doing("namespaces");
+    let cloned = sys::clone(sys::NEW_SANDBOX).doing("namespaces");
     if matches!(cloned, Ok(0)) {
         // The report's end is that of its last holder: this process, which lives as long as the run, must not be one.
-        drop((mine, out, err, dir, report.take()));
+        drop((mine, out, err, dir, apart, report.take()));
         init::run(init::Inputs {
             spec,
             shim: theirs,
@@ -173,7 +181,7 @@ fn start(spec: Spec, report: &mut Option<File>) -> Result<Started, Failure> {
     let log = LogWriter::new(Rc::clone(&dir), masks, spec.limits.log_bytes);
     let mut run = Box::new(Run::new(&spec, dir, run::Pipes { init: mine, init_pid: pid, out, err }, log));
     run.group = group;
-    match furnish(&spec, &mut run, (first_id, id_count), limited) {
+    match furnish(&spec, &mut run, &apart, limited) {
         Ok((Who::Step(_), setup)) => Ok(Started::Running(run, setup)),
         Ok((Who::Exec(_), _)) => Err(Failure::new("start", "the sandbox reported another process")),
         Err(Refused::Sandbox(failure)) => {
@@ -230,26 +238,17 @@ impl From<Failure> for Refused {
 
 /// What only the host's root can give, while the first process mounts; then the first step's start is awaited. `limited`
 /// says whether that process was born in its groups.
-fn furnish(
-    spec: &Spec,
-    run: &mut Run,
-    ids: (u32, u32),
-    limited: Result<bool, Failure>,
-) -> Result<(Who, Setup), Refused> {
-    let namespace = ids::user_namespace(ids.0, ids.1)?;
+fn furnish(spec: &Spec, run: &mut Run, apart: &Apart, limited: Result<bool, Failure>) -> Result<(Who, Setup), Refused> {
+    let (first_id, id_count) = spec.ids.range(&spec.id);
+    let (namespace, _maker) = ids::user_namespace(first_id, id_count)?;
     wire::send(run.init(), &Order::Ids, Some(namespace.as_fd())).doing("handing over of the user namespace")?;
     drop(namespace);
     if !limited? {
         run.group.enter(run.init_pid)?;
     }
     run.group.limit(&spec.limits)?;
-    if spec.network != Network::Host {
-        let way_out =
-            if spec.network == Network::Outbound { Some(outbound::connect(run.init_pid, &spec.id)?) } else { None };
-        netns::enter(run.init_pid)?;
-        if let Some(way_out) = way_out {
-            way_out.furnish_inside()?;
-        }
+    if spec.network == Network::Outbound {
+        apart.in_host(|| outbound::connect(run.init_pid, &spec.id))?.furnish_inside()?;
     }
     run.listen()?;
     let limit_processes = !run.group.counts_processes();
