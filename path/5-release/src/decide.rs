@@ -2,6 +2,7 @@
 //!
 //! In: who asks, what the environment asks for, what is known. Out: an answer with reasons. Never: I/O, a clock.
 
+use crate::agree::{Makers, bar};
 use crate::needs::Need;
 use slipway_model::fact::{Candidate, Gate, NEEDS};
 use slipway_model::policy::EnvironmentPolicy;
@@ -33,8 +34,8 @@ pub struct GateInput {
     pub approvals: Vec<(Actor, At)>,
     /// A rejection.
     pub rejected: Option<(Actor, String)>,
-    /// Who wrote and who pushed what is in it, by the names that commits and tokens give: they may not approve by default.
-    pub makers: Vec<String>,
+    /// Who wrote and who pushed what is in it: they may not approve by default.
+    pub makers: Makers,
     /// Secrets of this environment without a value.
     pub missing_secrets: Vec<String>,
     /// Now.
@@ -187,14 +188,15 @@ fn consent(input: &GateInput) -> Answer {
             next: Some(format!("slipway deploy {} --env {environment}", title(input))),
         });
     }
-    let (wanted, by, author) = match (&input.policy.approve, input.not_ci) {
-        (Some(approve), _) => (approve.count.max(1), approve.by.join(", "), approve.author),
-        (None, true) if !input.candidate.by_hand => (1, String::new(), true),
+    let (wanted, by) = match (&input.policy.approve, input.not_ci) {
+        (Some(approve), _) => (approve.count.max(1), approve.by.join(", ")),
+        (None, true) if !input.candidate.by_hand => (1, String::new()),
         (None, _) => return passed(if input.policy.auto { "goes in by itself" } else { "asked for by hand" }),
     };
-    let given = approvers(input, author).len();
+    let approvers = approvers(input);
+    let given = approvers.len();
     if given >= wanted as usize {
-        return passed(format!("approved by {}", approvers(input, author).join(", ")));
+        return passed(format!("approved by {}", approvers.join(", ")));
     }
     let by = if by.is_empty() { "anybody who may approve".to_owned() } else { by };
     let why = if input.policy.approve.is_some() { "approval" } else { "not CI, no behaviour test; approval" };
@@ -206,15 +208,14 @@ fn consent(input: &GateInput) -> Answer {
     })
 }
 
-fn approvers(input: &GateInput, author: bool) -> Vec<String> {
+fn approvers(input: &GateInput) -> Vec<String> {
     let policy = input.policy.approve.as_ref();
     let mut names: Vec<String> = input
         .approvals
         .iter()
         .filter(|(_, at)| policy.is_none_or(|policy| input.now.since_ms(*at) <= policy.expires_ms))
         .map(|(actor, _)| actor.to_string())
-        .filter(|name| author || !input.makers.contains(name))
-        .filter(|name| policy.is_none_or(|policy| policy.by.is_empty() || policy.by.contains(name)))
+        .filter(|name| bar(policy, &input.makers, name).is_none())
         .collect();
     names.sort();
     names.dedup();

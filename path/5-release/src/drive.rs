@@ -3,6 +3,7 @@
 //! In: a change with a built image; a lane whose gates may answer differently now. Out: facts. Never: asks a gate
 //! while the lane's record is older than the journal.
 
+use crate::agree::Makers;
 use crate::decide::{GateInput, gate};
 use crate::needs;
 use crate::record::LaneRecord;
@@ -43,7 +44,7 @@ pub struct Planned {
 
 /// The stage.
 pub struct Releases {
-    ports: Ports,
+    pub(crate) ports: Ports,
     lanes: Mutex<BTreeMap<Lane, Arc<tokio::sync::Mutex<()>>>>,
     /// Lanes as far as they were read, so that a long history is read once.
     known: Mutex<BTreeMap<Lane, Arc<tokio::sync::Mutex<LaneRecord>>>>,
@@ -337,7 +338,7 @@ impl Releases {
 
     /// Who brought a release, and whether its behaviour was tested. A deployment by hand comes without a change of its own:
     /// the one that made the release, and the newest of its commit, answer for it.
-    async fn made(
+    pub(crate) async fn made(
         &self,
         candidate: &Candidate,
         release: Option<&Release>,
@@ -355,7 +356,10 @@ impl Releases {
         for change in changes {
             for fact in self.ports.store.of_change(&lane.project, &change).await? {
                 match &fact.body {
-                    Body::ChangeReceived(info) => made.makers.extend([info.author.clone(), info.pusher.clone()]),
+                    Body::ChangeReceived(info) => {
+                        made.makers.authors.push(info.author.clone());
+                        made.makers.pushers.push(info.pusher.clone());
+                    }
                     Body::PlanMade { plan } => made.not_ci |= plan.not_ci.contains(&lane.service),
                     _ => {}
                 }
@@ -381,7 +385,7 @@ impl Releases {
         Ok(same.then(|| (slipway_model::rollout::Phase::Succeeded, String::new())))
     }
 
-    async fn policy(&self, lane: &Lane, planned: Option<&Planned>) -> Result<EnvironmentPolicy, StoreError> {
+    pub(crate) async fn policy(&self, lane: &Lane, planned: Option<&Planned>) -> Result<EnvironmentPolicy, StoreError> {
         let of = |plan: &Plan| plan.environments.iter().find(|policy| policy.name == lane.environment).cloned();
         if let Some(policy) = planned.and_then(|planned| of(&planned.plan)) {
             return Ok(policy);
@@ -536,8 +540,8 @@ pub fn says_fixed(message: &str, commit: &slipway_model::CommitId) -> bool {
 
 /// What the changes behind a release say about it.
 #[derive(Default)]
-struct Made {
-    makers: Vec<String>,
+pub(crate) struct Made {
+    pub(crate) makers: Makers,
     not_ci: bool,
 }
 

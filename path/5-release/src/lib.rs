@@ -3,6 +3,7 @@
 //! In: built images, plans, commands, what happened in lanes. Out: `release.made`, `release.queued`,
 //! `release.gated`, `hold.released`. Never: builds, starts or stops anything; lets an older commit replace a newer one.
 
+pub mod agree;
 pub mod decide;
 pub mod drive;
 pub mod explain;

@@ -38,6 +38,10 @@ pub struct LaneRecord {
     pub ended_n: u64,
     /// Who was let in and has not begun yet.
     pub opened: Option<Candidate>,
+    /// The number of the answer that let it in.
+    pub opened_n: u64,
+    /// The number of the fact that began the newest rollout.
+    pub began_n: u64,
     /// Who was refused, or passed over by a newer one.
     pub superseded: Vec<Candidate>,
     /// Who approved it, and when.
@@ -81,6 +85,9 @@ impl LaneRecord {
             Body::HoldReleased { commit, .. } => self.holds.retain(|hold| &hold.commit != commit),
             Body::CommandGiven(command) => self.command(command, fact),
             Body::RolloutPhase(moved) => {
+                if !self.moving {
+                    self.began_n = fact.n;
+                }
                 self.moving = !moved.phase.is_final();
                 if !self.moving {
                     self.ended_n = fact.n;
@@ -91,7 +98,8 @@ impl LaneRecord {
                         && opened.commit == moved.head.commit
                         && opened.change == moved.head.change
                 };
-                if self.opened.as_ref().is_some_and(begun) {
+                // An earlier rollout of the same release that goes back is not the one that was let in now.
+                if self.began_n > self.opened_n && self.opened.as_ref().is_some_and(begun) {
                     self.opened = None;
                 }
                 self.phases.insert(moved.head.to.id.clone(), (moved.phase, moved.reason.clone()));
@@ -125,7 +133,7 @@ impl LaneRecord {
     fn gated(&mut self, candidate: &Candidate, gate: &Gate, n: u64) {
         let is_newest = self.candidate.as_ref() == Some(candidate);
         match gate {
-            Gate::Open { .. } => self.opened = Some(candidate.clone()),
+            Gate::Open { .. } => (self.opened, self.opened_n) = (Some(candidate.clone()), n),
             Gate::Refused { .. } => {
                 if self.opened.as_ref() == Some(candidate) {
                     self.opened = None;

@@ -1,5 +1,6 @@
 //! Questions to the gates in, answers out; lanes folded from facts.
 
+use crate::agree::{Bar, Makers, bar};
 use crate::decide::{GateInput, gate};
 use crate::drive::says_fixed;
 use crate::explain;
@@ -51,7 +52,7 @@ fn input() -> GateInput {
         not_ci: false,
         approvals: Vec::new(),
         rejected: None,
-        makers: vec!["kim".into()],
+        makers: Makers { authors: vec!["kim".into()], pushers: vec!["kim".into(), "eve".into()] },
         missing_secrets: Vec::new(),
         now: At(100_000),
     }
@@ -300,6 +301,28 @@ fn where_a_newer_release_took_the_place_of_the_needed_one_that_one_counts() {
     assert_eq!(of(vec![Body::ReleaseQueued(other()), open()]), Need::Open { number: None });
 }
 
+// Back to r1, back to r2 again, and once more to r1: what was wished last is not taken for the first of them.
+#[test]
+fn a_release_that_is_asked_for_again_while_its_last_rollout_goes_back_still_waits_for_its_turn() {
+    let open = || Gate::Open { passed: Vec::new() };
+    let mut story = vec![
+        Body::ReleaseQueued(candidate(1)),
+        gated(1, open()),
+        moved(1, Phase::Stepping),
+        Body::ReleaseQueued(candidate(2)),
+        gated(2, open()),
+        Body::ReleaseQueued(candidate(1)),
+        gated(1, open()),
+        moved(1, Phase::Returning),
+        moved(1, Phase::RolledBack),
+    ];
+    let record = fold(story.clone());
+    assert_eq!(record.opened, Some(candidate(1)));
+    assert!(record.may_change(), "its gates are asked again when the rollout has ended");
+    story.extend([gated(1, open()), moved(1, Phase::Stepping)]);
+    assert_eq!(fold(story).opened, None);
+}
+
 fn release_of(number: u64, image: &str) -> slipway_model::release::Release {
     let bundle = serde_json::json!({
         "v": 1, "project": "shop", "service": "api", "image": slipway_model::Digest::of(image.as_bytes()),
@@ -359,4 +382,24 @@ fn an_image_that_a_kept_release_shares_stays() {
     let releases = [release_of(1, "same"), release_of(2, "other"), release_of(3, "same")];
     let images = crate::keep::beyond(&[(served(&[1, 2, 3]), Some(1))], &releases);
     assert!(images.is_empty(), "{images:?}");
+}
+
+// R347
+#[test]
+fn a_yes_of_who_made_it_or_is_not_asked_for_does_not_count_and_says_why() {
+    let makers = || Makers { authors: vec!["kim".into()], pushers: vec!["eve".into()] };
+    let asks = |by: &[&str], author: bool| Approval {
+        by: by.iter().map(|name| (*name).to_owned()).collect(),
+        count: 1,
+        author,
+        expires_ms: 1_000,
+    };
+    let why = |approve: &Approval, name: &str| bar(Some(approve), &makers(), name);
+    assert_eq!(why(&asks(&[], false), "kim"), Some(Bar::Wrote));
+    assert_eq!(why(&asks(&[], false), "eve"), Some(Bar::Pushed));
+    assert_eq!(why(&asks(&[], false), "lee"), None);
+    assert_eq!(why(&asks(&[], true), "eve"), None);
+    assert_eq!(why(&asks(&["ops"], true), "eve"), Some(Bar::NotNamed(vec!["ops".into()])));
+    assert_eq!(why(&asks(&["eve"], false), "eve"), Some(Bar::Pushed));
+    assert_eq!(bar(None, &makers(), "eve"), None);
 }
