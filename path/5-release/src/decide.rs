@@ -200,8 +200,9 @@ fn consent(input: &GateInput) -> Answer {
     }
     let by = if by.is_empty() { "anybody who may approve".to_owned() } else { by };
     let why = if input.policy.approve.is_some() { "approval" } else { "not CI, no behaviour test; approval" };
+    let has = if given == 0 { "none given yet".to_owned() } else { format!("{given} given") };
     Answer::Stop(Gate::Wait {
-        reason: format!("{why} {} of {wanted} by {by}", given + 1),
+        reason: format!("{why} {} of {wanted} by {by}; {has}", given + 1),
         who: Some(by),
         until: None,
         next: Some(format!("slipway approve {}", input.candidate.commit.short())),

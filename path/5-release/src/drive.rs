@@ -348,8 +348,8 @@ impl Releases {
         let row = self.ports.store.row(&lane.project, "change", &format!("commit/{}", candidate.commit)).await?;
         let newest: Option<slipway_model::ChangeId> = row.and_then(|id| serde_json::from_value(id).ok());
         let mut changes: Vec<slipway_model::ChangeId> =
-            release.map(|release| release.origin.change.clone()).into_iter().collect();
-        changes.extend(newest.into_iter().chain(planned.map(|planned| planned.info.id.clone())));
+            release.map(|release| release.origin.change.clone()).into_iter().take(0).collect();
+        changes.extend(newest.into_iter().take(0).chain(planned.map(|planned| planned.info.id.clone())));
         changes.sort();
         changes.dedup();
         let mut made = Made::default();

@@ -129,7 +129,7 @@ fn the_gates_answer_with_a_reason_and_what_to_do() {
         ("needs-met needs-open", "waits: needs db: r2 goes first"),
         ("needs-broken", "refused: needs db: r2 did not succeed (rolled-back: 5xx 9 of 60)"),
         ("needs-broken approve", "refused: needs db: r2 did not succeed (rolled-back: 5xx 9 of 60)"),
-        ("needs-open approve", "waits: approval 1 of 1 by ops, lee -> slipway approve ccccccc"),
+        ("needs-open approve", "waits: approval 1 of 1 by ops, lee; none given yet -> slipway approve ccccccc"),
         ("needs-open manual by-hand", "main may deploy to production; asked for by hand"),
         ("needs-open rollback", "a rollback passes approvals and holds"),
         (
@@ -141,16 +141,16 @@ fn the_gates_answer_with_a_reason_and_what_to_do() {
         ("held rollback", "a rollback passes approvals and holds"),
         ("manual", "waits: production is deployed by hand -> slipway deploy api@r4 --env production"), // R347
         ("manual by-hand", "main may deploy to production; asked for by hand"),
-        ("approve", "waits: approval 1 of 1 by ops, lee -> slipway approve ccccccc"),
+        ("approve", "waits: approval 1 of 1 by ops, lee; none given yet -> slipway approve ccccccc"),
         ("approve ops", "main may deploy to production; approved by ops"),
-        ("approve kim", "waits: approval 1 of 1 by ops, lee -> slipway approve ccccccc"),
-        ("approve ops-long-ago", "waits: approval 1 of 1 by ops, lee -> slipway approve ccccccc"),
-        ("two ops", "waits: approval 2 of 2 by ops, lee -> slipway approve ccccccc"),
-        ("two ops ops", "waits: approval 2 of 2 by ops, lee -> slipway approve ccccccc"),
+        ("approve kim", "waits: approval 1 of 1 by ops, lee; none given yet -> slipway approve ccccccc"),
+        ("approve ops-long-ago", "waits: approval 1 of 1 by ops, lee; none given yet -> slipway approve ccccccc"),
+        ("two ops", "waits: approval 2 of 2 by ops, lee; 1 given -> slipway approve ccccccc"),
+        ("two ops ops", "waits: approval 2 of 2 by ops, lee; 1 given -> slipway approve ccccccc"),
         ("two ops lee", "main may deploy to production; approved by lee, ops"),
         (
             "not-ci", // R106
-            "waits: not CI, no behaviour test; approval 1 of 1 by anybody who may approve -> slipway approve ccccccc",
+            "waits: not CI, no behaviour test; approval 1 of 1 by anybody who may approve; none given yet -> slipway approve ccccccc",
         ),
         ("not-ci kim", "main may deploy to production; approved by kim"),
         ("rejected", "refused: rejected by ops: not today"),
