@@ -138,6 +138,8 @@ pub struct Tally {
     pub bad: Vec<Bad>,
     /// The longest answer in milliseconds.
     pub slowest_ms: f64,
+    /// How long each answer took, in milliseconds.
+    pub took_ms: Vec<f64>,
 }
 
 /// Users at work.
@@ -182,6 +184,7 @@ impl Tally {
         self.failed += other.failed;
         self.bad.extend(other.bad);
         self.slowest_ms = self.slowest_ms.max(other.slowest_ms);
+        self.took_ms.extend(other.took_ms);
         self
     }
 }
@@ -212,7 +215,9 @@ fn user(address: &str, pace: Pace, index: u32, stop: &AtomicBool) -> Tally {
             Err(error) => Err(error),
         };
         tally.asked += 1;
-        tally.slowest_ms = tally.slowest_ms.max(crate::milliseconds(begun.elapsed()));
+        let took = crate::milliseconds(begun.elapsed());
+        tally.slowest_ms = tally.slowest_ms.max(took);
+        tally.took_ms.push(took);
         let failed = match answer {
             Ok((open, answer)) => {
                 connection = (!answer.closes).then_some(open);

@@ -6,6 +6,7 @@
 use crate::drive::Road;
 use crate::node::explained;
 use slipway_model::fact::{Body, Candidate, Command, stream};
+use slipway_model::release::Release;
 use slipway_model::rollout::Purpose;
 use slipway_model::{Actor, ChangeId, CommitId, Lane, NewFact, ProjectName, RunId};
 use slipway_ports::Append;
@@ -56,7 +57,14 @@ impl Road {
         }
     }
 
-    pub(crate) async fn command(&self, project: &ProjectName, command: &Command, actor: &Actor) -> Result<(), String> {
+    /// Carries out a command; `n` is its number.
+    pub(crate) async fn command(
+        &self,
+        project: &ProjectName,
+        n: u64,
+        command: &Command,
+        actor: &Actor,
+    ) -> Result<(), String> {
         let lane = command.environment.clone().zip(command.service.clone()).map(|(environment, service)| Lane {
             project: project.clone(),
             environment,
@@ -65,6 +73,7 @@ impl Road {
         match (command.verb.as_str(), lane) {
             ("deploy" | "promote", Some(lane)) => self.ask_by_hand(&lane, command, actor, Purpose::Deploy).await,
             ("rollback", Some(lane)) => self.ask_by_hand(&lane, command, actor, Purpose::Rollback).await,
+            ("restart", Some(lane)) => self.restart(&lane, n, command, actor).await,
             ("abort", Some(lane)) => {
                 self.deliver(&lane, Event::Abort { reason: reason(command, "aborted by command") }).await
             }
@@ -93,9 +102,30 @@ impl Road {
     async fn ask_by_hand(&self, lane: &Lane, command: &Command, actor: &Actor, purpose: Purpose) -> Result<(), String> {
         let Some(id) = &command.release else { return Ok(()) };
         let Some(release) = self.release(lane, id).await? else { return Ok(()) };
+        self.ask(lane, &release, command, actor, purpose).await
+    }
+
+    /// New instances of what serves, by the same rolling update and verification as any other release.
+    async fn restart(&self, lane: &Lane, n: u64, command: &Command, actor: &Actor) -> Result<(), String> {
+        let Some(id) = &command.release else { return Ok(()) };
+        let Some(release) = self.release(lane, id).await? else { return Ok(()) };
+        let again = self.stages().releases.again(&release, n).await.map_err(|error| explained(&error))?;
+        self.ask(lane, &again, command, actor, Purpose::Refresh).await
+    }
+
+    async fn ask(
+        &self,
+        lane: &Lane,
+        release: &Release,
+        command: &Command,
+        actor: &Actor,
+        purpose: Purpose,
+    ) -> Result<(), String> {
+        let id = &release.id;
         // A person who deploys what waits here means that one: its change goes on with it.
         let record = self.stages().releases.record(lane).await.map_err(|error| explained(&error))?;
-        let waiting = record.candidate.filter(|waiting| waiting.release == *id && purpose == Purpose::Deploy);
+        let waits = record.is_waiting() && purpose == Purpose::Deploy;
+        let waiting = record.candidate.filter(|waiting| waiting.release == *id && waits);
         let candidate = Candidate {
             lane: lane.clone(),
             release: release.id.clone(),
@@ -118,7 +148,9 @@ impl Road {
             Body::HoldReleased { lane: lane_of, commit, reason: reason(command, "released by command") }
         };
         let append = Append::to(&lane.project, stream::lane(lane)).fact(NewFact::new(None, body));
-        self.stages().store.append(append).await.map_err(|error| explained(&error)).map(drop)
+        self.stages().store.append(append).await.map_err(|error| explained(&error))?;
+        // Who was let in and has not begun is asked once more before its turn, which comes behind this.
+        if set { self.gate(lane).await } else { Ok(()) }
     }
 
     async fn about_change(&self, project: &ProjectName, command: &Command) -> Result<(), String> {

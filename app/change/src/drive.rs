@@ -2,6 +2,7 @@
 //!
 //! In: facts, node events, due timers. Out: calls of stages. Never: waits for one aggregate in another's turn.
 
+use crate::begun::{Asked, Open};
 use crate::queue::{Progress, Queues};
 use crate::road::{Aggregate, Order, aggregate, next};
 use crate::timers::{Purpose, Timers};
@@ -204,6 +205,17 @@ impl Road {
         }
     }
 
+    /// The same at a start; a plan that is still to be made is left to [`Road::begin_again`].
+    fn hand_out_again(&self, fact: &Fact, asked: &mut Asked) {
+        match next(fact).as_slice() {
+            [Order::Plan(info)] => {
+                self.inner.progress.begin(fact.n, 1);
+                asked.add(fact.n, &fact.project, info.clone());
+            }
+            _ => self.hand_out(fact),
+        }
+    }
+
     pub(crate) fn push(&self, aggregate: Aggregate, work: Work) {
         if self.inner.queues.push(&aggregate, work) {
             let road = self.clone();
@@ -235,7 +247,7 @@ impl Road {
     }
 
     /// Repeats until it is done: orders are idempotent, and an order that is lost would stop its aggregate for ever.
-    async fn insist<F, R>(&self, what: &(dyn std::fmt::Debug + Send + Sync), mut attempt: F)
+    pub(crate) async fn insist<F, R>(&self, what: &(dyn std::fmt::Debug + Send + Sync), mut attempt: F)
     where
         F: FnMut() -> R,
         R: Future<Output = Result<(), String>>,
@@ -262,20 +274,23 @@ impl Road {
     /// Performs a recorded intent in the background, over all attempts that follow from it.
     pub(crate) fn perform(&self, intent: Intent) {
         let road = self.clone();
-        tokio::spawn(async move {
-            let mut open = Some(intent);
-            while let Some(intent) = open.take() {
-                let following = std::sync::Mutex::new(None);
-                let what = format!("{} {}", intent.stage, intent.name);
-                road.insist(&what, || async {
-                    let next = road.perform_once(&intent).await.map_err(|error| error.to_string())?;
-                    *following.lock().unwrap_or_else(PoisonError::into_inner) = next;
-                    Ok(())
-                })
-                .await;
-                open = following.into_inner().unwrap_or_else(PoisonError::into_inner);
-            }
-        });
+        tokio::spawn(async move { road.performed(intent).await });
+    }
+
+    /// The same, in this task.
+    pub(crate) async fn performed(&self, intent: Intent) {
+        let mut open = Some(intent);
+        while let Some(intent) = open.take() {
+            let following = std::sync::Mutex::new(None);
+            let what = format!("{} {}", intent.stage, intent.name);
+            self.insist(&what, || async {
+                let next = self.perform_once(&intent).await.map_err(|error| error.to_string())?;
+                *following.lock().unwrap_or_else(PoisonError::into_inner) = next;
+                Ok(())
+            })
+            .await;
+            open = following.into_inner().unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     async fn perform_once(&self, intent: &Intent) -> Result<Option<Intent>, StoreError> {
@@ -294,22 +309,28 @@ impl Road {
     async fn recover(&self, done: u64) -> Result<u64, StoreError> {
         // Read before anything is handed out: what begins from here on is performed by whoever begins it.
         let intents = self.inner.stages.store.open_intents().await?;
-        let mut read = 0;
+        let (mut read, mut asked) = (0, Asked::default());
         loop {
             let facts = self.inner.stages.store.since(read, BATCH).await?;
             let Some(last) = facts.last() else { break };
             read = last.n;
             for fact in facts {
+                if let Some(n) = asked.answered(&fact) {
+                    self.inner.progress.end(n);
+                }
                 if fact.n > done {
-                    self.hand_out(&fact);
+                    self.hand_out_again(&fact, &mut asked);
                 }
                 self.project(fact);
             }
         }
         self.inner.progress.shown(read);
-        for intent in intents {
+        let is_here = |intent: &Intent| intent.stage == slipway_image::drive::STAGE;
+        let (here, elsewhere): (Vec<Intent>, Vec<Intent>) = intents.into_iter().partition(is_here);
+        for intent in elsewhere {
             self.perform(intent);
         }
+        self.begin_again(asked.open().into_iter().chain(here.into_iter().map(Open::Image)).collect(), read).await?;
         for lane in self.lanes() {
             self.push(Aggregate::Lane(lane.clone()), Work::Resume(lane));
         }

@@ -5,6 +5,7 @@
 //!
 //! Read [`road`] first: it is the picture of the whole product on one screen.
 
+mod begun;
 pub mod command;
 pub mod drive;
 mod keep;

@@ -58,7 +58,7 @@ impl Road {
                 self.inner.timers.set(&moved.head.lane, Purpose::Judge, None);
                 Ok(())
             }
-            Order::Obey(command, actor) => self.command(project, command, actor).await,
+            Order::Obey(n, command, actor) => self.command(project, *n, command, actor).await,
         }
     }
 
@@ -188,7 +188,7 @@ impl Road {
         Ok(())
     }
 
-    async fn gate(&self, lane: &Lane) -> Outcome {
+    pub(crate) async fn gate(&self, lane: &Lane) -> Outcome {
         let record = self.stages().releases.record(lane).await.map_err(said)?;
         let planned = match record.candidate.as_ref().and_then(|candidate| candidate.change.clone()) {
             Some(change) => self.planned(&lane.project, &change).await?,

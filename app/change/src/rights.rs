@@ -29,7 +29,7 @@ pub const ALL: [Right; 7] =
     [Right::Read, Right::Push, Right::Run, Right::Deploy, Right::Approve, Right::Secrets, Right::Admin];
 
 /// The table.
-const TABLE: [(&str, Right); 23] = [
+const TABLE: [(&str, Right); 24] = [
     ("status", Right::Read),
     ("watch", Right::Read),
     ("events", Right::Read),
@@ -46,6 +46,7 @@ const TABLE: [(&str, Right); 23] = [
     ("deploy", Right::Deploy),
     ("promote", Right::Deploy),
     ("rollback", Right::Deploy),
+    ("restart", Right::Deploy),
     ("abort", Right::Deploy),
     ("hold", Right::Deploy),
     ("unhold", Right::Deploy),

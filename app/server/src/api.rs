@@ -2,6 +2,7 @@
 //!
 //! In: requests whose right was checked. Out: the shapes that are promised. Never: a secret's value.
 
+use crate::problem::Posted;
 use crate::what::What;
 use crate::{Caller, Problem, Server};
 use axum::Json;
@@ -28,12 +29,25 @@ pub async fn healthy() -> &'static str {
     "ok\n"
 }
 
-/// `/readyz`: able to work, which is able to record.
+/// With less room the journal cannot grow much longer, nor be tidied up: somebody has to make room before it fails.
+const ROOM_BYTES_MIN: u64 = 16 * 1024 * 1024;
+
+/// `/readyz`: able to work, which is able to record, now and for a while.
 pub async fn ready(State(server): State<Server>) -> Result<&'static str, Problem> {
+    let unable = |code, why: String| Problem::new(StatusCode::SERVICE_UNAVAILABLE, code, why);
     let written = server.road().stages().store.set_cursor("ready", server.now().0).await;
-    let full =
-        |error: slipway_ports::StoreError| Problem::new(StatusCode::SERVICE_UNAVAILABLE, "journal", error.to_string());
-    written.map(|()| "ok\n").map_err(full)
+    written.map_err(|error| unable("journal", error.to_string()))?;
+    match rustix::fs::statvfs(&server.parts.data).map(|stat| stat.f_bavail.saturating_mul(stat.f_frsize)) {
+        Ok(free_bytes) if free_bytes < ROOM_BYTES_MIN => Err(unable("disk", short_of(&server.parts.data, free_bytes))
+            .hint("make room on that disk; `slipway image gc` removes what nothing refers to")),
+        // Recording worked just now: what cannot be asked is no reason to stop.
+        Ok(_) | Err(_) => Ok("ok\n"),
+    }
+}
+
+fn short_of(data: &std::path::Path, free_bytes: u64) -> String {
+    let wanted = ROOM_BYTES_MIN >> 20;
+    format!("the disk of `{}` is nearly full: {} KiB free, less than {wanted} MiB", data.display(), free_bytes >> 10)
 }
 
 /// `/api/v1/whoami`.
@@ -226,6 +240,24 @@ pub async fn plan(
     Ok(Json(slipway_feedback::change::plan_view(&plan)))
 }
 
+/// `POST …/plan`: what a push of a tree that was not pushed would do. The newest warning names what it was compared with.
+pub async fn plan_tree(
+    State(server): State<Server>,
+    Path(name): Path<String>,
+    Posted(asked): Posted<slipway_plan::AskedTree>,
+) -> Answer<PlanView> {
+    let project = server.project(&name)?;
+    let planned = server.road().stages().plans.plan_tree(&project, asked).await;
+    let (plan, base) =
+        planned.map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "change", error.to_string()))?;
+    let mut view = slipway_feedback::change::plan_view(&plan);
+    view.warnings.push(match base {
+        Some(base) => format!("compared with {}, which was pushed", base.short()),
+        None => "nothing of this project was pushed yet".into(),
+    });
+    Ok(Json(view))
+}
+
 /// The branch that a rev means: itself, or for a commit the usual production branch.
 fn branch_of<'a>(rev: &'a str, commit: &CommitId) -> &'a str {
     if commit.as_str().starts_with(rev) || rev == "HEAD" { "main" } else { rev }
@@ -361,8 +393,9 @@ pub async fn set_secret(
         .set(&project, env.as_ref(), &secret.name, &value, &caller.name, server.now())
         .await
         .map_err(Problem::broken)?;
-    server.audit(&project, &caller, "secret", &secret.name, env).await?;
-    Ok(Json(serde_json::json!({ "name": secret.name, "version": version })))
+    server.audit(&project, &caller, "secret", &secret.name, env.clone()).await?;
+    let used_by = env.map(|env| server.users_of(&project, &env, &secret.name)).unwrap_or_default();
+    Ok(Json(serde_json::json!({ "name": secret.name, "version": version, "used_by": used_by })))
 }
 
 /// `DELETE …/secrets?name=&env=`.
@@ -391,6 +424,20 @@ pub async fn remove_secret(
 }
 
 impl Server {
+    /// Services that serve in an environment and are given a secret.
+    fn users_of(&self, project: &ProjectName, env: &EnvironmentName, name: &str) -> Vec<String> {
+        self.road().look(|projection| {
+            let Some(state) = projection.projects.get(project) else { return Vec::new() };
+            let given = |lane: &&slipway_feedback::lane::LaneState| {
+                let serving = lane.current.as_ref().and_then(|id| state.releases.get(id));
+                let config = serving.and_then(|release| release.bundle.environment(env));
+                &lane.lane.environment == env
+                    && config.is_some_and(|config| config.secrets.iter().any(|known| known == name))
+            };
+            state.lanes.values().filter(given).map(|lane| lane.lane.service.to_string()).collect()
+        })
+    }
+
     async fn audit(
         &self,
         project: &ProjectName,
@@ -425,7 +472,7 @@ pub struct NewToken {
 pub async fn make_token(
     State(server): State<Server>,
     Extension(caller): Extension<Caller>,
-    Json(new): Json<NewToken>,
+    Posted(new): Posted<NewToken>,
 ) -> Answer<serde_json::Value> {
     let plain = |text: &str| text.chars().all(|c| c.is_alphanumeric() || matches!(c, '-' | '_' | '.' | '@' | ' '));
     if new.name.is_empty() || new.name.len() > NAME_BYTES || !plain(&new.name) {

@@ -4,7 +4,9 @@
 //! what takes longer is followed with `slipway watch`.
 
 use slipway_feedback::Projection;
-use slipway_model::fact::{Command, Gate};
+use slipway_model::fact::{Candidate, Command, Gate};
+use slipway_model::release::Release;
+use slipway_model::rollout::Purpose;
 use slipway_model::{At, ChangeId, Lane, ProjectName};
 
 /// What came of one act.
@@ -33,7 +35,11 @@ pub fn came_of(
         ("hold", Some(environment), Some(service)) => came(format!(
             "what contains it waits before {environment} {service}, until it is fixed or `slipway unhold`"
         )),
-        ("unhold" | "deploy" | "promote" | "rollback" | "approve" | "reject", Some(environment), Some(service)) => {
+        (
+            "unhold" | "deploy" | "promote" | "rollback" | "restart" | "approve" | "reject",
+            Some(environment),
+            Some(service),
+        ) => {
             let lane = Lane { project: project.clone(), environment: environment.clone(), service: service.clone() };
             of_lane(projection, &lane, command, given)
         }
@@ -60,7 +66,10 @@ pub fn came_of(
 /// Whether the gates that a command asks have answered since it was given; commands that ask none have.
 #[must_use]
 pub fn is_answered(projection: &Projection, project: &ProjectName, command: &Command, given: At) -> bool {
-    let asks = matches!(command.verb.as_str(), "unhold" | "deploy" | "promote" | "rollback" | "approve" | "reject");
+    let asks = matches!(
+        command.verb.as_str(),
+        "unhold" | "deploy" | "promote" | "rollback" | "restart" | "approve" | "reject"
+    );
     let (Some(environment), Some(service)) = (command.environment.as_ref().filter(|_| asks), &command.service) else {
         return true;
     };
@@ -68,7 +77,7 @@ pub fn is_answered(projection: &Projection, project: &ProjectName, command: &Com
     let Some(lane) = lane else { return false };
     match &lane.gate {
         Some((candidate, gate, at)) => {
-            let meant = command.release.as_ref().is_none_or(|release| *release == candidate.release);
+            let meant = means(command, candidate);
             // What was let in, and is not held any more, is not asked again.
             let settled = command.verb == "unhold" && !matches!(gate, Gate::Wait { .. });
             settled || (meant && *at >= given && *gate != slipway_feedback::lane::queued())
@@ -77,22 +86,50 @@ pub fn is_answered(projection: &Projection, project: &ProjectName, command: &Com
     }
 }
 
+/// How the release of a commit that is not held any more comes into service, when nothing brings it there by itself.
+fn by_hand(projection: &Projection, lane: &Lane, command: &Command) -> String {
+    let newest = projection.projects.get(&lane.project).and_then(|state| {
+        let of = |release: &&Release| {
+            release.bundle.service == lane.service && Some(&release.origin.commit) == command.commit.as_ref()
+        };
+        let release = state.releases.values().filter(of).max_by_key(|release| release.number)?;
+        let serving = state.lanes.get(&(lane.environment.clone(), lane.service.clone()))?.current.as_ref();
+        (serving != Some(&release.id)).then(|| release.title())
+    });
+    newest.map_or_else(String::new, |title| format!("    next: slipway deploy {title} --env {}", lane.environment))
+}
+
+/// Whether the gates were asked for what a command names. New instances are a release of their own.
+fn means(command: &Command, candidate: &Candidate) -> bool {
+    match command.verb.as_str() {
+        "restart" => candidate.purpose == Purpose::Refresh,
+        _ => command.release.as_ref().is_none_or(|release| *release == candidate.release),
+    }
+}
+
 fn of_lane(projection: &Projection, lane: &Lane, command: &Command, given: At) -> Option<Came> {
     let state = projection.projects.get(&lane.project)?.lanes.get(&(lane.environment.clone(), lane.service.clone()))?;
     let place = format!("{} {}", lane.environment, lane.service);
     let (candidate, gate, at) = state.gate.as_ref()?;
-    let meant = command.release.as_ref().is_none_or(|release| *release == candidate.release);
+    let meant = means(command, candidate);
     if !meant {
         return came(format!("{place}: r{} is asked about instead", candidate.number));
     }
-    let title = format!("{place} r{}", candidate.number);
+    let title = match candidate.purpose {
+        Purpose::Refresh => format!("{place} r{} (new instances of what serves)", candidate.number),
+        Purpose::Deploy | Purpose::Rollback => format!("{place} r{}", candidate.number),
+    };
     match gate {
         Gate::Open { .. } | Gate::Identical { .. } if command.verb == "unhold" && *at < given => {
-            came(format!("{place}: nothing waited for it"))
+            came(format!("{place}: nothing waited for it{}", by_hand(projection, lane, command)))
         }
         Gate::Wait { reason, next, .. } => {
             let next = next.as_ref().map(|next| format!("    next: {next}")).unwrap_or_default();
             came(format!("{title} waits: {reason}{next}"))
+        }
+        // An act on a commit is not answered by what was refused before it.
+        Gate::Refused { .. } if command.verb == "unhold" && *at < given => {
+            came(format!("{place}: nothing waited for it{}", by_hand(projection, lane, command)))
         }
         Gate::Refused { reason, next } => {
             let next = next.as_ref().map(|next| format!("    next: {next}")).unwrap_or_default();

@@ -3,6 +3,7 @@
 //! In: `{verb, what, env, …}`. Out: what will be done, or why not. Never: an effect before the record of it.
 
 use crate::came::{came_of, is_answered};
+use crate::problem::Posted;
 use crate::what::What;
 use crate::{Caller, Problem, Server};
 use axum::Json;
@@ -27,7 +28,7 @@ pub struct Asked {
     #[serde(default)]
     pub(crate) what: String,
     pub(crate) env: Option<String>,
-    to: Option<String>,
+    pub(crate) to: Option<String>,
     #[serde(default)]
     pub(crate) reason: String,
     /// Only say what would be done.
@@ -42,12 +43,30 @@ pub struct Answered {
     pub will: Vec<String>,
     /// Whether it was done.
     pub done: bool,
+    /// The number of the newest fact before what was done: what follows from it comes after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub n: Option<u64>,
+    /// Services and environments that it is about.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub lanes: Vec<Place>,
     /// What came of it so far, for people.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub then: Vec<String>,
     /// Whether something that was asked for may not be.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub refused: bool,
+}
+
+/// A service in an environment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Place {
+    /// The environment.
+    pub environment: EnvironmentName,
+    /// The service.
+    pub service: ServiceName,
+    /// The release that is to come there, when it is known already.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub release: Option<slipway_model::ReleaseId>,
 }
 
 pub(crate) struct Act {
@@ -76,7 +95,7 @@ pub async fn command(
     State(server): State<Server>,
     Extension(caller): Extension<Caller>,
     Path(name): Path<String>,
-    Json(asked): Json<Asked>,
+    Posted(asked): Posted<Asked>,
 ) -> Result<Json<Answered>, Problem> {
     let project = crate::api::project(&name)?;
     if !caller.may(&asked.verb, Some(&project)) {
@@ -91,8 +110,16 @@ pub async fn command(
     let acts = server.acts(&project, &asked, &caller).await?;
     let will = acts.iter().map(|act| act.sentence.clone()).collect();
     if asked.dry_run {
-        return Ok(Json(Answered { will, done: false, then: Vec::new(), refused: false }));
+        return Ok(Json(Answered { will, done: false, n: None, lanes: Vec::new(), then: Vec::new(), refused: false }));
     }
+    let n = Some(*server.road().stages().store.newest().borrow());
+    let place = |act: &Act| {
+        let (environment, service) = (act.command.environment.clone()?, act.command.service.clone()?);
+        // New instances are a release of their own, which is made now.
+        let release = act.command.release.clone().filter(|_| act.command.verb != "restart");
+        Some(Place { environment, service, release })
+    };
+    let lanes = acts.iter().filter_map(place).collect();
     let (began, mut live) = (server.now(), server.road().live());
     let mut last = 0;
     for act in &acts {
@@ -115,7 +142,7 @@ pub async fn command(
     let refused = came.iter().any(|came| came.refused);
     let mut then: Vec<String> = came.into_iter().map(|came| came.sentence).collect();
     then.dedup();
-    Ok(Json(Answered { will, done: true, then, refused }))
+    Ok(Json(Answered { will, done: true, n, lanes, then, refused }))
 }
 
 fn needs_right(verb: &str) -> String {
@@ -132,6 +159,7 @@ impl Server {
             "deploy" => self.deploy(project, asked).await,
             "promote" => self.promote(project, asked).await,
             "rollback" => self.rollback(project, asked).await,
+            "restart" => self.restart(project, asked).await,
             "approve" | "reject" => self.consent(project, asked, caller).await,
             "abort" => self.abort(project, asked),
             "hold" | "unhold" => self.hold(project, asked).await,
@@ -225,7 +253,7 @@ impl Server {
     }
 
     /// What is being rolled out already is not asked for once more.
-    fn not_on_its_way(
+    pub(crate) fn not_on_its_way(
         &self,
         project: &ProjectName,
         release: &Release,
@@ -276,82 +304,6 @@ impl Server {
             acts.push(place(release, next, "promote", &asked.reason));
         }
         Ok(acts)
-    }
-
-    async fn rollback(&self, project: &ProjectName, asked: &Asked) -> Result<Vec<Act>, Problem> {
-        let service = match asked.what.as_str() {
-            "" => None,
-            text => Some(self.service(project, text)?),
-        };
-        let lanes = self.lanes(project, service.as_ref(), asked.env.as_deref());
-        let lanes: Vec<Lane> = if asked.env.is_some() { lanes } else { self.last_of(project, lanes) };
-        let mut acts = Vec::new();
-        for lane in lanes {
-            let record = self.gates(&lane).await?;
-            let target = match &asked.to {
-                Some(to) => {
-                    let found = self
-                        .what(project, &if to.starts_with('r') { format!("{}@{to}", lane.service) } else { to.clone() })
-                        .await?;
-                    let What::Release(release) = found else {
-                        return Err(Problem::bad(format!("`{to}` is no release of `{}`", lane.service)));
-                    };
-                    Some(*release)
-                }
-                None => match record.rollback_target(record.current.as_ref().map(|current| &current.id)) {
-                    Some(target) => self
-                        .road()
-                        .stages()
-                        .releases
-                        .find(project, &lane.service, &target.id)
-                        .await
-                        .map_err(|error| Problem::broken(error.to_string()))?,
-                    None => None,
-                },
-            };
-            let Some(target) = target else {
-                let detail = format!("no other release of `{}` succeeded in {}", lane.service, lane.environment);
-                return Err(Problem::new(StatusCode::CONFLICT, "no-target", detail)
-                    .hint("name one with `--to rN`, or push a revert"));
-            };
-            self.not_on_its_way(project, &target, &lane.environment)?;
-            let mut act = place(&target, &lane.environment, "rollback", &asked.reason);
-            act.sentence = format!(
-                "roll {} in {} back to r{} ({})",
-                lane.service,
-                lane.environment,
-                target.number,
-                target.origin.commit.short()
-            );
-            acts.push(act);
-        }
-        if acts.is_empty() {
-            return Err(Problem::new(StatusCode::CONFLICT, "nothing-runs", "nothing runs that could be rolled back")
-                .hint("slipway status shows what runs where"));
-        }
-        Ok(acts)
-    }
-
-    /// Per service what users see: production; where there is no environment of that name, the last of the promotion
-    /// order that it is in.
-    fn last_of(&self, project: &ProjectName, lanes: Vec<Lane>) -> Vec<Lane> {
-        let order = self
-            .road()
-            .look(|projection| projection.projects.get(project).map(|state| state.order.clone()))
-            .unwrap_or_default();
-        let place = |lane: &Lane| {
-            let at = order.iter().position(|environment| environment == &lane.environment);
-            // One that the file does not name any more stands last in the order, and is not what users see.
-            (lane.environment.as_str() == "production", at)
-        };
-        let mut last: std::collections::BTreeMap<ServiceName, Lane> = std::collections::BTreeMap::new();
-        for lane in lanes {
-            let later = last.get(&lane.service).is_none_or(|known| place(&lane) > place(known));
-            if later {
-                last.insert(lane.service.clone(), lane);
-            }
-        }
-        last.into_values().collect()
     }
 
     fn abort(&self, project: &ProjectName, asked: &Asked) -> Result<Vec<Act>, Problem> {
@@ -497,7 +449,7 @@ fn failed_items(view: &ChangeView) -> Vec<ItemId> {
     missing.map(|item| item.id.clone()).collect()
 }
 
-fn place(release: &Release, environment: &EnvironmentName, verb: &str, reason: &str) -> Act {
+pub(crate) fn place(release: &Release, environment: &EnvironmentName, verb: &str, reason: &str) -> Act {
     Act {
         sentence: format!("{verb} {} ({}) to {environment}", release.title(), release.origin.commit.short()),
         change: None,

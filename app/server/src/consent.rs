@@ -9,6 +9,7 @@ use crate::{Caller, Problem, Server};
 use http::StatusCode;
 use slipway_model::fact::{Command, Gate};
 use slipway_model::{Lane, ProjectName};
+use slipway_release::agree::Bar;
 use slipway_release::record::LaneRecord;
 
 impl Server {
@@ -28,8 +29,10 @@ impl Server {
                 if !asks || !record.is_waiting() {
                     continue;
                 }
-                let barred = || self.may_not_agree(project, &lane, &record, &caller.name);
-                let barred = if asked.verb == "approve" { barred() } else { None };
+                let barred = match asked.verb.as_str() {
+                    "approve" => self.barred(&lane, &release.title(), &caller.name).await?,
+                    _ => None,
+                };
                 if let Some((why, next)) = not_asked(&asked.verb, &record, &caller.name).or(barred) {
                     let said = format!("{} {} r{} {why}", lane.environment, lane.service, release.number);
                     other = Some((said, next));
@@ -58,27 +61,24 @@ impl Server {
         Ok(acts)
     }
 
-    /// Why this person's yes would not count: the environment asks for others.
-    fn may_not_agree(
+    /// Why this person's yes would not count, and who can say it: what the gates would find out, told before it is recorded.
+    async fn barred(
         &self,
-        project: &ProjectName,
         lane: &Lane,
-        record: &LaneRecord,
+        title: &str,
         caller: &str,
-    ) -> Option<(String, Option<String>)> {
-        let candidate = record.candidate.as_ref()?;
-        self.road().look(|projection| {
-            let (change, state) = (candidate.change.as_ref()?, projection.projects.get(project)?);
-            let author = &state.changes.iter().find(|known| &known.id == change)?.author;
-            let environments = &state.plans.get(change)?.environments;
-            let approve = environments.iter().find(|policy| policy.name == lane.environment)?.approve.as_ref()?;
-            if !approve.by.is_empty() && !approve.by.iter().any(|name| name == caller) {
-                return Some((format!("asks for {}", approve.by.join(", ")), None));
-            }
-            let own = caller == author || caller == candidate.by;
-            let why = format!("may not be approved by `{caller}`, who made it (`approve: {{ author: false }}`)");
-            (own && !approve.author).then_some((why, None))
-        })
+    ) -> Result<Option<(String, Option<String>)>, Problem> {
+        let bar = self.road().stages().releases.barred(lane, caller).await;
+        let own = |did: &str| {
+            let why = format!("may not be approved by `{caller}`, who {did} it (`approve: {{ author: false }}`)");
+            let next = format!("somebody else who has the right `approve` can: slipway approve {title}");
+            (why, Some(next))
+        };
+        Ok(bar.map_err(|error| Problem::broken(error.to_string()))?.map(|bar| match bar {
+            Bar::NotNamed(names) => (format!("asks for {}", names.join(", ")), None),
+            Bar::Pushed => own("pushed"),
+            Bar::Wrote => own("wrote"),
+        }))
     }
 }
 
@@ -100,9 +100,9 @@ fn not_asked(verb: &str, record: &LaneRecord, caller: &str) -> Option<(String, O
     }
 }
 
-/// Whether the answer to a wait is a person's yes: an approval, or a deployment by hand, which an approval is too.
+/// Whether the answer to a wait is a person's yes. A deployment by hand is another right.
 fn asks_a_person(next: &str) -> bool {
-    next.starts_with("slipway approve") || next.starts_with("slipway deploy")
+    next.starts_with("slipway approve")
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 
 mod api;
 pub mod auth;
+mod back;
 mod came;
 mod commands;
 mod consent;
@@ -44,11 +45,12 @@ pub trait LogSource: Send + Sync {
         run: &RunId,
         follow: bool,
     ) -> Fut<'_, Result<mpsc::Receiver<String>, String>>;
-    /// The log of a lane's instances, of one release or of all.
+    /// The log of a lane's instances, of one release or of all: the last `tail` lines, then what comes when following.
     fn service(
         &self,
         lane: &Lane,
         release: Option<&ReleaseId>,
+        tail: usize,
         follow: bool,
     ) -> Fut<'_, Result<mpsc::Receiver<String>, String>>;
 }
@@ -87,6 +89,8 @@ pub struct Parts {
     pub clean_up: CleanUp,
     /// A lane's address for people.
     pub url: Arc<dyn Fn(&Lane) -> String + Send + Sync>,
+    /// The data folder, whose disk has to have room.
+    pub data: std::path::PathBuf,
     /// This server's own address, `http://127.0.0.1:8400`.
     pub address: String,
     /// Host names it answers to, beside loopback ones.

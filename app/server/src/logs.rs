@@ -19,7 +19,13 @@ pub struct LogsQuery {
     env: Option<String>,
     #[serde(default)]
     follow: bool,
+    /// Lines of a service before those that come.
+    tail: Option<usize>,
 }
+
+/// Lines of a service that are shown when nothing else is said, and at most.
+const TAIL: usize = 1_000;
+const TAIL_MAX: usize = 100_000;
 
 /// `GET …/logs?what=`: lines as text, as they come when following.
 pub async fn logs(
@@ -101,12 +107,24 @@ impl Server {
                 .collect()
         });
         // Without an environment the last of the promotion order is meant: what users see.
+        // A release that never came there is looked for where it was.
+        let was_in = |lane: &&Lane| {
+            let key = (lane.environment.clone(), lane.service.clone());
+            let has = |id| {
+                self.road().look(|projection| {
+                    let lane = projection.projects.get(project).and_then(|state| state.lanes.get(&key));
+                    lane.is_some_and(|lane| lane.history.iter().any(|line| &line.release_id == id))
+                })
+            };
+            release.is_none_or(has)
+        };
+        let lanes: Vec<&Lane> = lanes.iter().filter(was_in).collect();
         let lane = lanes.iter().find(|lane| lane.environment.as_str() == "production").or(lanes.last());
         let Some(lane) = lane else {
             let place = query.env.as_ref().map(|env| format!(" in `{env}`")).unwrap_or_default();
             return Err(Problem::not_found(format!("`{service}` was never started{place}"))
                 .hint(format!("slipway why {service}")));
         };
-        Ok(self.parts.logs.service(lane, release, query.follow).await)
+        Ok(self.parts.logs.service(lane, release, query.tail.unwrap_or(TAIL).min(TAIL_MAX), query.follow).await)
     }
 }

@@ -1,5 +1,8 @@
 //! Errors of the API: `application/problem+json` (RFC 9457) with `code`, `detail`, `hint`, `where`.
 
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
 use http::{StatusCode, header};
 use serde::Serialize;
@@ -60,4 +63,21 @@ impl IntoResponse for Problem {
         let body = serde_json::to_string(&self).unwrap_or_default();
         (status, [(header::CONTENT_TYPE, "application/problem+json")], body).into_response()
     }
+}
+
+/// A JSON body. One that is not what was asked for is told as every other error is.
+pub struct Posted<T>(pub T);
+
+impl<S: Send + Sync, T: serde::de::DeserializeOwned> FromRequest<S> for Posted<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        Json::<T>::from_request(request, state).await.map(|Json(body)| Posted(body)).map_err(unreadable)
+    }
+}
+
+fn unreadable(rejection: JsonRejection) -> Problem {
+    let text = rejection.body_text();
+    let why = text.strip_prefix("Failed to deserialize the JSON body into the target type: ").unwrap_or(&text);
+    Problem::bad(format!("the body of the request: {why}")).hint("`GET /api/v1/openapi.json` has its shape")
 }

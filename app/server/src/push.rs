@@ -6,22 +6,22 @@
 use crate::Server;
 use slipway_change::Road;
 use slipway_feedback::Follow;
+use slipway_feedback::lane::LaneState;
 use slipway_feedback::lines::is_last_word;
 use slipway_git::{HookCall, HookKind, HookListener, Oid};
 use slipway_model::fact::{ChangeInfo, Fact};
 use slipway_model::{ChangeId, CommitId, ProjectName};
 use slipway_ports::RepoError;
+use slipway_ports::repository::FILE_BYTES_MAX;
 use slipway_source::RefMove;
 use slipway_source::decide::{branch_of, is_detached, is_quiet, unknown_options};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio::sync::broadcast;
 use tokio::sync::broadcast::error::RecvError;
 
 /// After so much silence a heartbeat says what runs.
 const SILENCE_MS: u64 = 10_000;
-/// The largest `slipway.yaml` that is read.
-const FILE_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Answers hook calls until the listener ends.
 pub async fn serve_hooks(server: Server, mut hooks: HookListener) {
@@ -64,7 +64,11 @@ async fn judge(server: &Server, project: &ProjectName, call: HookCall) {
         let objects = objects.clone();
         async move {
             let oid = Oid::parse(commit.as_str()).map_err(|error| RepoError::new(error.to_string()))?;
-            objects.read(oid, "slipway.yaml", FILE_BYTES).await.map_err(|error| RepoError::new(error.to_string()))
+            let read = objects.read(oid, slipway_plan::drive::FILE, FILE_BYTES_MAX).await;
+            read.map_err(|error| match error {
+                slipway_git::GitError::TooLarge { .. } => RepoError::too_large(slipway_plan::drive::FILE),
+                other => RepoError::new(other.to_string()),
+            })
         }
     };
     let admitted = server.road().stages().source.admit(project, &moves, &branches, text).await;
@@ -134,6 +138,7 @@ async fn follow(server: &Server, project: &ProjectName, call: HookCall) {
         quiet: is_quiet(&call.options),
         follows: follows(&changes, since, is_quiet(&call.options)),
         seen: 0,
+        told: BTreeSet::new(),
     };
     following.run(live).await;
     let _ = call.end(0).await;
@@ -150,6 +155,8 @@ struct Following<'a> {
     quiet: bool,
     follows: BTreeMap<ChangeId, Follow>,
     seen: u64,
+    /// What was said once of what keeps a rollout from going on.
+    told: BTreeSet<String>,
 }
 
 impl Following<'_> {
@@ -174,6 +181,9 @@ impl Following<'_> {
                 () = silence => {
                     let now = self.server.now();
                     let mut beats: Vec<String> = self.follows.values().map(|follow| follow.heartbeat(now)).collect();
+                    let why = self.not_ready();
+                    beats.extend(why.iter().filter(|why| !self.told.contains(*why)).map(|why| format!("         {why}")));
+                    self.told.extend(why);
                     let trouble = self.server.road().trouble();
                     beats.extend(trouble.map(|what| format!("         it is tried again until it works: {what}")));
                     for beat in beats {
@@ -184,6 +194,15 @@ impl Following<'_> {
                 }
             }
         }
+    }
+
+    /// What keeps the rollouts of these changes from going on.
+    fn not_ready(&self) -> Vec<String> {
+        let ours = |lane: &&LaneState| lane.change().is_some_and(|change| self.follows.contains_key(change));
+        self.server.road().look(|projection| {
+            let lanes = projection.projects.get(self.project).into_iter().flat_map(|state| state.lanes.values());
+            lanes.filter(ours).filter_map(LaneState::not_ready).collect()
+        })
     }
 
     /// Prints what a fact says; false when nobody listens any more.

@@ -5,7 +5,7 @@
 use crate::{Caller, Problem, Server};
 use crate::{api, commands, events, git, logs, metrics, openapi, pages, why};
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Request, State};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, delete, get, post, put};
@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 
 /// Open to everybody: says nothing about anything.
 pub const OPEN: &str = "open";
+
+/// A tree of 100,000 files, listed, with its manifests.
+const TREE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// One route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,7 +37,7 @@ const fn route(method: &'static str, path: &'static str, verb: &'static str, wha
 }
 
 /// All routes but the registry's, which asks through its own hook, and Git's, which asks by service.
-pub const TABLE: [Route; 28] = [
+pub const TABLE: [Route; 29] = [
     route("GET", "/healthz", OPEN, "alive"),
     route("GET", "/readyz", OPEN, "able to work"),
     route("GET", "/metrics", "metrics", "figures in Prometheus' text format"),
@@ -51,6 +54,7 @@ pub const TABLE: [Route; 28] = [
     route("GET", "/api/v1/projects/{project}/status", "status", "where things are"),
     route("GET", "/api/v1/projects/{project}/changes/{change}", "status", "one change, by id or commit"),
     route("GET", "/api/v1/projects/{project}/plan", "plan", "what would happen for a commit"),
+    route("POST", "/api/v1/projects/{project}/plan", "plan", "what a push of a tree would do"),
     route("GET", "/api/v1/projects/{project}/history", "history", "what was deployed when, by whom"),
     route("GET", "/api/v1/projects/{project}/why", "why", "why something ran, waits, failed or was taken back"),
     route("GET", "/api/v1/projects/{project}/logs", "logs", "lines of a job or service"),
@@ -83,6 +87,9 @@ fn handler(route: &Route) -> Option<MethodRouter<Server>> {
         ("GET", "/api/v1/projects/{project}/status") => get(api::status),
         ("GET", "/api/v1/projects/{project}/changes/{change}") => get(api::change),
         ("GET", "/api/v1/projects/{project}/plan") => get(api::plan),
+        ("POST", "/api/v1/projects/{project}/plan") => {
+            post(api::plan_tree).layer(DefaultBodyLimit::max(TREE_BYTES_MAX))
+        }
         ("GET", "/api/v1/projects/{project}/history") => get(api::history),
         ("GET", "/api/v1/projects/{project}/why") => get(why::why),
         ("GET", "/api/v1/projects/{project}/logs") => get(logs::logs),

@@ -47,9 +47,11 @@ impl Server {
                 Err(Problem::not_found(format!("commit {} was not pushed to `{project}`", shown(text)))
                     .hint("git push slipway"))
             }
-            0 => Err(Problem::not_found(format!(
-                "`{text}` is no commit, branch, service, release or job of `{project}`"
-            ))
+            0 => Err(Problem::new(
+                StatusCode::NOT_FOUND,
+                "no-such",
+                format!("`{text}` is no commit, branch, service, release or job of `{project}`"),
+            )
             .hint("`slipway status` shows what there is")),
             1 => Ok(found.remove(0)),
             _ => {

@@ -65,6 +65,9 @@ pub struct Act {
     /// Do not ask
     #[arg(short = 'y', long)]
     pub yes: bool,
+    /// Wait for the end of what it sets going; the exit is that of the rollout
+    #[arg(long)]
+    pub wait: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -117,6 +120,9 @@ enum Verb {
     /// Back to the newest release that succeeded there
     #[command(mut_arg("what", |what| what.help("A service; default: all")))]
     Rollback(acts::Rollback),
+    /// New instances of what serves, with the newest secrets
+    #[command(mut_arg("what", |what| what.help("A service; default: all")))]
+    Restart(Act),
     /// Let a waiting release go on
     #[command(mut_arg("what", |what| what.help("A commit or a release (`api@r41`); default: the commit checked out")))]
     Approve(Act),
@@ -171,6 +177,7 @@ pub fn run() -> ExitCode {
             return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
         }
     };
+    let json = cli.global.json;
     let worker_threads = if matches!(cli.verb, Verb::Serve(_) | Verb::Demo(_)) { 2 } else { 1 };
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(worker_threads).enable_all().build();
     let done = match runtime {
@@ -185,7 +192,7 @@ pub fn run() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(exit) => {
-            exit.print();
+            exit.print(json);
             ExitCode::from(exit.code)
         }
     }
@@ -213,6 +220,7 @@ async fn dispatch(cli: Cli) -> Done {
         Verb::Deploy(act) => acts::act(global, "deploy", &act, None).await,
         Verb::Promote(act) => acts::act(global, "promote", &act, None).await,
         Verb::Rollback(rollback) => acts::act(global, "rollback", &rollback.act, rollback.to).await,
+        Verb::Restart(act) => acts::act(global, "restart", &act, None).await,
         Verb::Approve(act) => acts::act(global, "approve", &act, None).await,
         Verb::Reject(act) => acts::act(global, "reject", &act, None).await,
         Verb::Abort(act) => acts::act(global, "abort", &act, None).await,
@@ -226,6 +234,7 @@ async fn dispatch(cli: Cli) -> Done {
         Verb::Image(images) => list::images(global, &images).await,
         Verb::Release(releases) => list::releases(global, &releases).await,
         Verb::Doctor => doctor::doctor(global).await,
+        Verb::Version if global.json => ask::print_json(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })),
         Verb::Version => {
             println!("slipway {}", env!("CARGO_PKG_VERSION"));
             Ok(())

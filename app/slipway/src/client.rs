@@ -39,14 +39,30 @@ pub fn find(global: &Global) -> Result<Client, Exit> {
     let data = Data::find(global.data.clone());
     let url = match (&global.server, &remote) {
         (Some(server), _) => server.trim_end_matches('/').to_owned(),
-        (None, Some((server, _))) if global.data.is_none() => server.clone(),
+        (None, Some(remote)) if global.data.is_none() => remote.server.clone(),
         (None, _) => of_data_url(&data).ok_or_else(|| {
             Exit::new(SURROUNDINGS, "no server is known").hint("start one with `slipway up`, name one with `--server URL`, or add it: `git remote add slipway http://HOST/git/NAME.git`")
         })?,
     };
+    if !url.starts_with("http://") && !url.starts_with("https://") {
+        return Err(Exit::new(USAGE, format!("`{url}` is no address of a server"))
+            .hint("it looks like http://slipway.example.org:8400"));
+    }
     let token = token(&data, &url)?;
-    let project = global.project.clone().or_else(|| remote.map(|(_, project)| project));
+    let project = global.project.clone().or_else(|| remote.map(|remote| remote.project)).or_else(named_in_file);
     Ok(Client { url, project, token })
+}
+
+/// What `project:` in the `slipway.yaml` of this repository says.
+fn named_in_file() -> Option<String> {
+    let output = std::process::Command::new("git")
+        .args(["rev-parse", "--show-toplevel"])
+        .stderr(std::process::Stdio::null())
+        .output()
+        .ok()?;
+    let root = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
+    let text = std::fs::read_to_string(root.join(slipway_plan::drive::FILE)).ok()?;
+    slipway_config::parse(slipway_plan::drive::FILE, &text).ok()?.project.map(|name| name.value)
 }
 
 fn of_data_url(data: &Data) -> Option<String> {
@@ -83,7 +99,7 @@ fn known() -> BTreeMap<String, String> {
 
 /// The data folder of the `slipway` remote's server, when this user started it on this machine.
 pub fn data_of_remote() -> Option<PathBuf> {
-    known().remove(&remote()?.0).map(PathBuf::from)
+    known().remove(&remote()?.server).map(PathBuf::from)
 }
 
 /// Remembers where the data of a server of this machine is, so that its token is found from any repository.
@@ -121,21 +137,46 @@ fn credential(url: &str) -> Option<String> {
         .map(ToOwned::to_owned)
 }
 
-/// Server and project of the `slipway` remote of this repository.
-pub fn remote() -> Option<(String, String)> {
+/// A remote of this repository that is a Slipway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Remote {
+    /// What Git calls it.
+    pub name: String,
+    /// `http://127.0.0.1:8400`.
+    pub server: String,
+    /// The project.
+    pub project: String,
+}
+
+/// The remote `slipway` of this repository; in a clone it is called otherwise, `origin` as a rule.
+pub fn remote() -> Option<Remote> {
     let output = std::process::Command::new("git")
-        .args(["remote", "get-url", "slipway"])
+        .args(["config", "--get-regexp", r"^remote\..*\.url$"])
         .stderr(std::process::Stdio::null())
         .output()
         .ok()?;
-    let url = String::from_utf8(output.stdout).ok()?;
+    choose(&String::from_utf8(output.stdout).ok()?)
+}
+
+/// Of the lines `remote.NAME.url URL`: the remote `slipway`, else `origin`, else the only one with a Slipway's address.
+fn choose(lines: &str) -> Option<Remote> {
+    let remotes: Vec<Remote> = lines.lines().filter_map(read_remote).collect();
+    let called = |name: &str| remotes.iter().find(|remote| remote.name == name);
+    let only = || if let [only] = remotes.as_slice() { Some(only) } else { None };
+    called("slipway").or_else(|| called("origin")).or_else(only).cloned()
+}
+
+fn read_remote(line: &str) -> Option<Remote> {
+    let (key, url) = line.split_once(' ')?;
+    let name = key.strip_prefix("remote.")?.strip_suffix(".url")?;
     let (server, rest) = url.trim().split_once("/git/")?;
     // A user or password in the address is Git's business.
-    let server = match server.split_once("://") {
-        Some((scheme, rest)) => format!("{scheme}://{}", rest.rsplit_once('@').map_or(rest, |(_, host)| host)),
-        None => return None,
-    };
-    Some((server, rest.trim_end_matches('/').trim_end_matches(".git").to_owned()))
+    let (scheme, host) = server.split_once("://")?;
+    let server = format!("{scheme}://{}", host.rsplit_once('@').map_or(host, |(_, host)| host));
+    let project = rest.trim_end_matches('/').trim_end_matches(".git");
+    let ours =
+        matches!(scheme, "http" | "https") && !project.is_empty() && !project.contains('/') && !host.contains('/');
+    ours.then(|| Remote { name: name.to_owned(), server, project: project.to_owned() })
 }
 
 impl Client {
@@ -259,7 +300,9 @@ async fn problem(answer: hyper::Response<Incoming>) -> Exit {
     }
     let code = match (status, text("code").as_str()) {
         // A name that means nothing is the command line's fault, as an option would be.
-        (_, "ambiguous" | NO_PROJECT | "no-environment" | "no-service") | (StatusCode::BAD_REQUEST, _) => USAGE,
+        (_, "ambiguous" | NO_PROJECT | "no-environment" | "no-service" | "no-such") | (StatusCode::BAD_REQUEST, _) => {
+            USAGE
+        }
         (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN, _) => SURROUNDINGS,
         (status, _) if status.is_client_error() => CHANGE,
         _ => SURROUNDINGS,
@@ -279,4 +322,24 @@ pub fn encode(text: &str) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_remote_is_found_whatever_it_is_called() {
+        let ours = |name: &str| format!("remote.{name}.url http://ann:key@host:8400/git/cafe.git\n");
+        let other = "remote.origin.url https://github.com/acme/cafe.git\nremote.up.url git@host:git/cafe.git\n";
+        let found = |lines: &str| choose(lines).map(|remote| (remote.name, remote.server, remote.project));
+        let want = |name: &str| Some((name.into(), "http://host:8400".into(), "cafe".into()));
+        assert_eq!(found(&format!("{other}{}", ours("slipway"))), want("slipway"));
+        assert_eq!(found(&ours("origin")), want("origin"));
+        assert_eq!(found(&format!("{other}{}", ours("prod"))), want("prod"));
+        assert_eq!(found(&format!("{}{}", ours("a"), ours("b"))), None);
+        assert_eq!(found(&format!("{}{}{}", ours("a"), ours("slipway"), ours("origin"))), want("slipway"));
+        assert_eq!(found("remote.origin.url https://host/team/git/x/y.git\n"), None);
+        assert_eq!(found(other), None);
+    }
 }

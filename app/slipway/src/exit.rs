@@ -47,8 +47,16 @@ impl Exit {
         self
     }
 
-    /// The message for the terminal.
-    pub fn print(&self) {
+    /// The message for the terminal, or for a program.
+    pub fn print(&self, json: bool) {
+        if json && !self.what.is_empty() {
+            let hint = self.hint.as_deref().unwrap_or_default();
+            eprintln!(
+                "{}",
+                serde_json::json!({ "error": self.what, "hint": hint, "code": self.kind, "exit": self.code })
+            );
+            return;
+        }
         if !self.what.is_empty() {
             eprintln!("{} {}", crate::term::bad("error:"), self.what);
         }

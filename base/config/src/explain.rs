@@ -56,7 +56,7 @@ pub fn explain(config: &Config, facts: &Facts, key: Option<&str>) -> Vec<Explain
         }
     }
     for (id, _) in config.all_jobs() {
-        if let Some(policy) = job_policy(config, &id) {
+        if let Some(policy) = job_policy(config, facts, &id) {
             job(&mut out, &policy);
         }
     }

@@ -17,7 +17,7 @@ pub fn lint(config: &Config, text: &str, facts: &Facts) -> Vec<Problem> {
     production_is_built(&mut sink, config, facts);
     health(&mut sink, config);
     interruptions(&mut sink, config, facts);
-    timeouts(&mut sink, config);
+    timeouts(&mut sink, config, facts);
     literal_secrets(&mut sink, config);
     sink.finish().list
 }
@@ -98,12 +98,12 @@ fn interruptions(sink: &mut Sink<'_>, config: &Config, facts: &Facts) {
     }
 }
 
-fn timeouts(sink: &mut Sink<'_>, config: &Config) {
+fn timeouts(sink: &mut Sink<'_>, config: &Config, facts: &Facts) {
     for (id, job) in config.all_jobs() {
         let Work::Steps(steps) = &job.work else {
             continue;
         };
-        let Some(policy) = job_policy(config, &id) else {
+        let Some(policy) = job_policy(config, facts, &id) else {
             continue;
         };
         let whole = policy.timeout.value;

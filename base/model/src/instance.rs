@@ -171,9 +171,12 @@ pub struct LaneSeen {
 }
 
 impl InstanceSpec {
-    /// A digest over everything but secret values' bytes, which are hashed, so that "what runs" can be compared (R310).
+    /// A digest over everything but the values of secrets, so that "what runs" can be compared (R310): what began with an
+    /// older value of a secret is what was intended then.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        Digest::of(&serde_json::to_vec(self).unwrap_or_default())
+        let mut named = self.clone();
+        named.secrets.values_mut().for_each(|value| value.0.clear());
+        Digest::of(&serde_json::to_vec(&named).unwrap_or_default())
     }
 }

@@ -21,6 +21,10 @@ pub struct Bundle {
     pub image: Digest,
     /// How it runs.
     pub spec: ServiceSpec,
+    /// Set where only new instances of what an equal release describes are wanted (`slipway restart`): the number of the
+    /// command that asked for them. Apart from it such releases are the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub round: Option<u64>,
 }
 
 /// How a service runs, as one commit says it.
@@ -120,7 +124,7 @@ impl Bundle {
     /// The digest of what matters in one environment; equal ones run the same (R309).
     #[must_use]
     pub fn effective(&self, environment: &EnvironmentName) -> Digest {
-        let mut only = self.clone();
+        let mut only = Bundle { round: None, ..self.clone() };
         only.spec.environments.retain(|name, _| name == environment);
         Digest::of(&only.canonical())
     }

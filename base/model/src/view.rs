@@ -76,6 +76,9 @@ pub struct LaneView {
     /// Commits that are held here.
     #[serde(default)]
     pub held: Vec<CommitId>,
+    /// Secrets that were set or removed after its instances began, and that it has by its configuration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stale_secrets: Vec<String>,
     /// The rollout that is under way: its step, who started it and when. A finished one is in the history.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollout: Option<RolloutView>,

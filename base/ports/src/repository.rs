@@ -21,7 +21,7 @@ pub struct CommitInfo {
 }
 
 /// A file of a commit.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct TreeFile {
     /// Path from the root, `/` between folders.
     pub path: String,
@@ -30,6 +30,9 @@ pub struct TreeFile {
     /// Git's object id: equal ids are equal bytes.
     pub id: String,
 }
+
+/// The largest file that [`Repository::read`] gives: plans and checks read whole files, and hold many at once.
+pub const FILE_BYTES_MAX: u64 = 2 * 1024 * 1024;
 
 /// Why something could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -42,6 +45,13 @@ pub struct RepoError {
 }
 
 impl RepoError {
+    /// A file that is larger than [`FILE_BYTES_MAX`].
+    #[must_use]
+    pub fn too_large(path: &str) -> RepoError {
+        let what = format!("`{path}` has more than {} MiB, the most that is read of one file", FILE_BYTES_MAX >> 20);
+        RepoError { what, of_content: true }
+    }
+
     /// A failure of the machine, or of who asked.
     #[must_use]
     pub fn new(what: String) -> RepoError {
@@ -55,7 +65,7 @@ pub trait Repository: Send + Sync {
     fn commit(&self, project: &ProjectName, id: &CommitId) -> Fut<'_, Result<CommitInfo, RepoError>>;
     /// All files of a commit.
     fn files(&self, project: &ProjectName, id: &CommitId) -> Fut<'_, Result<Vec<TreeFile>, RepoError>>;
-    /// The bytes of a file; `None` when the commit has none at that path.
+    /// The bytes of a file of at most [`FILE_BYTES_MAX`]; `None` when the commit has none at that path.
     fn read(&self, project: &ProjectName, id: &CommitId, path: &str) -> Fut<'_, Result<Option<Vec<u8>>, RepoError>>;
     /// Paths that differ; from nothing, all.
     fn changed(

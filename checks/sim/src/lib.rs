@@ -17,4 +17,6 @@ pub use run::{Outcome, Step, run, run_many};
 pub use watch::{Invariant, Violation};
 
 #[cfg(test)]
+mod begun;
+#[cfg(test)]
 mod tests;

@@ -46,6 +46,7 @@ mod wake;
 pub use client::NodeClient;
 pub use client_logs::LogStream;
 pub use node::Node;
-pub use options::{Ending, Leave, NodeError, NodeOptions, Unpack, Unpacked};
+pub use options::{Ending, Leave, NodeError, NodeOptions, Say, Unpack, Unpacked};
 pub use protocol::{LogLine, LogsWanted};
 pub use slipway_ports::NodeEvent;
+pub use slipway_proxy::{CertificateFiles, Certificates, Network};

@@ -1,4 +1,4 @@
-//! The node's listening sockets: one or more for host names, one per lane.
+//! The node's listening sockets: one or more for host names, also over TLS, one per lane.
 //!
 //! In: addresses and ports, as configured or as they were. Out: sockets that serve, the same ports as before. They
 //! are taken over from the descriptor store of `up` when they wait there, and put into it as soon as they are bound,
@@ -8,7 +8,7 @@ use crate::fd_store::Keeper;
 use crate::files::{read_if_there, replace};
 use crate::options::NodeError;
 use slipway_model::Lane;
-use slipway_proxy::{Binding, Listener, Proxy};
+use slipway_proxy::{Binding, Certificates, Listener, Proxy};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
@@ -25,6 +25,8 @@ pub(crate) struct Listeners {
     /// Where lanes' ports are bound.
     ip: IpAddr,
     hosts: Vec<(SocketAddr, Option<TcpListener>, Option<Listener>)>,
+    tls: Vec<(SocketAddr, Option<TcpListener>, Option<Listener>)>,
+    certificates: Option<Certificates>,
     lanes: BTreeMap<Lane, LanePort>,
     /// Those that waited in the store and were not asked for yet.
     waiting: BTreeMap<String, TcpListener>,
@@ -50,8 +52,17 @@ impl Listeners {
     ) -> Result<Listeners, NodeError> {
         let waiting = keeper.take_all().into_iter().filter_map(|(name, fd)| Some((name, usable(fd)?))).collect();
         let ip = addresses.first().map_or(IpAddr::V4(Ipv4Addr::LOCALHOST), SocketAddr::ip);
-        let mut listeners =
-            Listeners { keeper, proxy, ip, hosts: Vec::new(), lanes: BTreeMap::new(), waiting, opened: false };
+        let mut listeners = Listeners {
+            keeper,
+            proxy,
+            ip,
+            hosts: Vec::new(),
+            tls: Vec::new(),
+            certificates: None,
+            lanes: BTreeMap::new(),
+            waiting,
+            opened: false,
+        };
         let file = data.join("listeners.json");
         let kept = kept_ports(&file)?;
         for (number, wanted) in addresses.iter().enumerate() {
@@ -59,7 +70,7 @@ impl Listeners {
             if let (0, Some(kept)) = (address.port(), kept.get(number)) {
                 address.set_port(*kept);
             }
-            let socket = listeners.host_socket(number, address, wanted.port() == 0)?;
+            let socket = listeners.host_socket(&format!("hosts/{number}"), address, wanted.port() == 0)?;
             let bound = socket.local_addr().map_err(|source| NodeError::Listen { address, source })?;
             listeners.hosts.push((bound, Some(socket), None));
         }
@@ -71,12 +82,22 @@ impl Listeners {
         Ok(listeners)
     }
 
-    fn host_socket(&mut self, number: usize, address: SocketAddr, any: bool) -> Result<TcpListener, NodeError> {
-        let name = format!("hosts/{number}");
-        if let Some(socket) = self.waiting.remove(&name)
+    /// Binds the sockets of TLS, or takes them over. The ports are what was asked for.
+    pub(crate) fn bind_tls(&mut self, addresses: &[SocketAddr], certificates: Certificates) -> Result<(), NodeError> {
+        for (number, wanted) in addresses.iter().enumerate() {
+            let socket = self.host_socket(&format!("tls/{number}"), *wanted, wanted.port() == 0)?;
+            let bound = socket.local_addr().map_err(|source| NodeError::Listen { address: *wanted, source })?;
+            self.tls.push((bound, Some(socket), None));
+        }
+        self.certificates = Some(certificates);
+        Ok(())
+    }
+
+    fn host_socket(&mut self, name: &str, address: SocketAddr, any: bool) -> Result<TcpListener, NodeError> {
+        if let Some(socket) = self.waiting.remove(name)
             && socket.local_addr().is_ok_and(|bound| any || bound == address)
         {
-            self.keeper.put(&name, &socket);
+            self.keeper.put(name, &socket);
             return Ok(socket);
         }
         let socket = match TcpListener::bind(address) {
@@ -85,7 +106,7 @@ impl Listeners {
             other => other,
         };
         let socket = socket.map_err(|source| NodeError::Listen { address, source })?;
-        self.keeper.put(&name, &socket);
+        self.keeper.put(name, &socket);
         Ok(socket)
     }
 
@@ -144,6 +165,11 @@ impl Listeners {
                 *listener = self.proxy.listen(socket, Binding::Hosts).ok();
             }
         }
+        for (_, socket, listener) in &mut self.tls {
+            if let (Some(certificates), Some(socket)) = (&self.certificates, socket.take()) {
+                *listener = self.proxy.listen_tls(socket, Binding::Hosts, certificates).ok();
+            }
+        }
         for lane in self.lanes.values_mut() {
             lane.open(&self.proxy);
         }
@@ -161,6 +187,9 @@ impl Listeners {
     pub(crate) fn addresses(&self, lane: &Lane, hosts: &[String]) -> Vec<String> {
         let port = self.hosts.first().map_or(0, |(bound, _, _)| bound.port());
         let mut addresses: Vec<String> = hosts.iter().map(|host| format!("http://{host}:{port}")).collect();
+        if let Some((bound, _, _)) = self.tls.first() {
+            addresses.extend(hosts.iter().map(|host| format!("https://{host}:{}", bound.port())));
+        }
         if let Some(place) = self.lanes.get(lane) {
             let own = SocketAddr::new(self.ip, place.port);
             let warning = if place.asked == 0 || place.asked == place.port {
@@ -180,7 +209,7 @@ impl Listeners {
 
     /// Stops accepting; what is open ends within the limit or is cut off. The store keeps the sockets.
     pub(crate) async fn shut_down(self, within: std::time::Duration) {
-        let hosts = self.hosts.into_iter().filter_map(|(_, _, listener)| listener);
+        let hosts = self.hosts.into_iter().chain(self.tls).filter_map(|(_, _, listener)| listener);
         let lanes = self.lanes.into_values().filter_map(|lane| lane.listener);
         futures::future::join_all(hosts.chain(lanes).map(|listener| listener.shutdown(within))).await;
     }

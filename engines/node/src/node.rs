@@ -9,7 +9,7 @@ use crate::images::ImageFolder;
 use crate::inside::Inside;
 use crate::life::Common;
 use crate::listeners::Listeners;
-use crate::options::{Ending, Leave, NodeError, NodeOptions};
+use crate::options::{Ending, Leave, NodeError, NodeOptions, Say};
 use crate::runs::Bell;
 use crate::start::Starter;
 use crate::state::StateFolder;
@@ -18,7 +18,7 @@ use crate::traffic;
 use crate::uplink::{self, Desk};
 use rustix::fs::{FlockOperation, flock};
 use slipway_link::{Dialler, Hello, Kind};
-use slipway_proxy::Proxy;
+use slipway_proxy::{Certificates, Proxy};
 use slipway_sandbox::Launcher;
 use std::fs::File;
 use std::net::SocketAddr;
@@ -33,6 +33,9 @@ const MESSAGES: usize = 1_024;
 const EVENTS: usize = 1_024;
 /// For all instances to be drained and stopped; each has its own deadlines, this is above them all.
 const STOP_WITHIN: Duration = Duration::from_secs(15 * 60);
+
+/// Between two looks at the files of certificates.
+const CERTIFICATES_LOOK: Duration = Duration::from_secs(10);
 
 /// Beyond the deadline for open requests.
 const LEAVE_MARGIN: Duration = Duration::from_secs(5);
@@ -67,9 +70,17 @@ impl Node {
         let inside = Arc::new(Inside::default());
         let connector: Arc<dyn slipway_proxy::Connector> = Arc::clone(&inside) as Arc<dyn slipway_proxy::Connector>;
         let proxy = Proxy::new(options.proxy_limits.clone(), connector, getrandom::u64().map_err(no_chance)?);
+        let say = Arc::clone(&options.say);
+        proxy.set_warning_hook(Box::new(move |line| say(line)));
         let keeper = Keeper::new(options.fd_store_socket.clone());
-        let listeners = Listeners::bind(&data, &options.proxy_addresses, keeper.clone(), proxy.clone())?;
+        let mut parts = JoinSet::new();
+        let mut listeners = Listeners::bind(&data, &options.proxy_addresses, keeper.clone(), proxy.clone())?;
         let addresses = listeners.host_addresses();
+        if !options.tls_addresses.is_empty() {
+            let certificates = Certificates::read(options.certificates.clone())?;
+            listeners.bind_tls(&options.tls_addresses, certificates.clone())?;
+            parts.spawn(renew(certificates, Arc::clone(&options.say)));
+        }
         let common = Arc::new(Common {
             starter: Starter {
                 data: data.clone(),
@@ -94,7 +105,6 @@ impl Node {
             outbox: outbox.clone(),
         };
         let (leave, leaving) = oneshot::channel();
-        let mut parts = JoinSet::new();
         parts.spawn(Supervisor::new(around, stored, found).run(leaving));
         let dialler = Dialler::new(&options.serve_socket, Hello::new(Kind::Node, options.name.clone()));
         parts.spawn(uplink::run(dialler, Desk::new(common, own.clone()), events));
@@ -140,6 +150,19 @@ impl Node {
             let _ = tokio::time::timeout(self.leave_within + LEAVE_MARGIN, gone).await;
         }
         self.parts.shutdown().await;
+    }
+}
+
+/// Reads certificates again when their files have changed. What is wrong with new ones is said; the old ones serve on.
+async fn renew(certificates: Certificates, say: Say) {
+    loop {
+        tokio::time::sleep(CERTIFICATES_LOOK).await;
+        let looked = certificates.clone();
+        match tokio::task::spawn_blocking(move || looked.reload()).await {
+            Ok(Ok(true)) => say("the certificates of the proxy have changed and were read again"),
+            Ok(Ok(false)) | Err(_) => {}
+            Ok(Err(error)) => say(&format!("new certificates cannot be used, the former ones stay in use: {error}")),
+        }
     }
 }
 

@@ -54,6 +54,9 @@ pub enum Ending {
 /// Resolves when the node shall end.
 pub type Leave = Pin<Box<dyn Future<Output = Ending> + Send>>;
 
+/// Where a line for the people who run the node goes.
+pub type Say = Arc<dyn Fn(&str) + Send + Sync>;
+
 /// What a node needs to know.
 pub struct NodeOptions {
     /// Its name among the nodes (`local`).
@@ -66,6 +69,12 @@ pub struct NodeOptions {
     pub fd_store_socket: Option<PathBuf>,
     /// Where the proxy serves host names; port 0 picks a free one, which stays.
     pub proxy_addresses: Vec<SocketAddr>,
+    /// Where the proxy serves host names over TLS; needs certificates.
+    pub tls_addresses: Vec<SocketAddr>,
+    /// Certificates of the proxy, by the names in them.
+    pub certificates: Vec<slipway_proxy::CertificateFiles>,
+    /// What is told of things that the people who run the node should know.
+    pub say: Say,
     /// The program that becomes a shim when its first argument is `shim`.
     pub shim_exe: PathBuf,
     /// Unpacks images.
@@ -92,6 +101,9 @@ impl NodeOptions {
             serve_socket,
             fd_store_socket: None,
             proxy_addresses: vec![SocketAddr::from(([127, 0, 0, 1], 0))],
+            tls_addresses: Vec::new(),
+            certificates: Vec::new(),
+            say: Arc::new(|_| {}),
             shim_exe,
             unpack,
             proxy_limits: slipway_proxy::Limits::default(),
@@ -132,6 +144,9 @@ pub enum NodeError {
         #[source]
         source: io::Error,
     },
+    /// A certificate or key.
+    #[error("a certificate of the proxy cannot be used")]
+    Certificate(#[from] slipway_proxy::CertificateError),
     /// Another node runs on this folder.
     #[error("another node runs on `{}`", .data.display())]
     InUse {

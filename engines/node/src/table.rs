@@ -5,7 +5,7 @@
 
 use crate::decide::{Have, Phase, Role};
 use slipway_model::{At, Lane, ReleaseId};
-use slipway_proxy::{Affinity, Backend, BackendState, Notice, Service, ServiceKey, Table, Upstreams};
+use slipway_proxy::{Affinity, Backend, BackendState, Notice, Protocol, Service, ServiceKey, Table, Upstreams};
 
 /// The proxy takes so many releases per service; beyond it those that only drain are left out.
 const RELEASES_MAX: usize = 16;
@@ -55,6 +55,7 @@ fn service(route: Route<'_>) -> Service {
         hosts: route.hosts.to_vec(),
         ports: if route.port == 0 { Vec::new() } else { vec![route.port] },
         affinity: Affinity::None,
+        protocol: Protocol::Http1,
         hold_ms: 0,
         notice: notice(&route),
         releases: releases.collect(),

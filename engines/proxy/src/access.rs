@@ -35,3 +35,6 @@ pub struct AccessRecord<'a> {
 
 /// What is called with every record, on the request's own task: it must not block.
 pub type AccessHook = Box<dyn Fn(&AccessRecord<'_>) + Send + Sync>;
+
+/// What is called with a line of text that the people who run the node should see, on a request's own task.
+pub type WarningHook = Box<dyn Fn(&str) + Send + Sync>;

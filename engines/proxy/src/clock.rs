@@ -1,215 +1,188 @@
-//! Monotonic milliseconds that fit an atomic, and what the two sides of a connection tell their
-//! watchdogs through such atomics.
+//! Whom a connection waits for, since when, and when that is too long.
 //!
-//! In: progress of reads, writes and requests. Out: when the next deadline is due. A connection has
-//! one timer for its life instead of several per request. Never reads the wall clock.
+//! In: progress. Out: the next deadline, and that one has passed. A connection has one timer for its life instead of
+//! several per request: it is set for the earliest deadline there can be and looks again. Never reads the wall clock
+//! for a deadline.
 
+use std::future::Future;
+use std::pin::pin;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::time::Instant;
 
 use crate::limits::Limits;
 
-/// Milliseconds since the first call, starting at 1, so that 0 can mean "not at all".
+/// For a connection whose deadline has passed to say so to the client.
+const LAST_WORD: Duration = Duration::from_secs(1);
+
+/// Milliseconds since the first call, starting at 1.
 pub(crate) fn now_ms() -> u64 {
-    static START: OnceLock<Instant> = OnceLock::new();
-    let since = START.get_or_init(Instant::now).elapsed();
-    millis(since) + 1
+    static START: OnceLock<std::time::Instant> = OnceLock::new();
+    let since = START.get_or_init(std::time::Instant::now).elapsed();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX / 2) + 1
+}
+
+/// Seconds since 1970.
+pub(crate) fn unix_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2)
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX / 2).max(1)
 }
 
-/// What a watchdog decided.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Watch {
-    /// All is well; look again after this long.
-    Again(Duration),
-    /// The client owes the rest of a request: answer 408 and close.
-    RequestStalled,
-    /// Idle for too long: close, unless a request has just come.
-    Idle,
-    /// The other side does not do its part: close at once.
-    Close,
-}
-
-/// The earliest of several deadlines, and whether one has passed.
-struct Deadlines {
-    now: u64,
-    next: u64,
-}
-
-impl Deadlines {
-    fn new(now: u64, period: Duration) -> Self {
-        Deadlines { now, next: now + millis(period).max(1) }
-    }
-
-    /// Notes a deadline; says whether it has passed. `since` 0 means that nothing runs.
-    fn passed(&mut self, since: u64, limit: Duration) -> bool {
-        if since == 0 {
-            return false;
-        }
-        let due = since.saturating_add(millis(limit).max(1));
-        self.next = self.next.min(due);
-        due <= self.now
-    }
-
-    fn again(self) -> Watch {
-        Watch::Again(Duration::from_millis(self.next.saturating_sub(self.now).max(1)))
-    }
-}
-
-/// What a client connection does at the moment.
-#[derive(Debug, Default)]
-pub(crate) struct ClientClock {
-    /// A request is being answered.
-    busy: AtomicBool,
-    /// When the last answer was over.
-    idle_since: AtomicU64,
-    /// When the first byte of the next head came; 0: none yet.
-    head_since: AtomicU64,
-    /// Since when a byte of the body is owed; 0: none is.
-    body_since: AtomicU64,
-    /// Since when a write makes no progress; 0: it does.
-    write_since: AtomicU64,
-}
-
-impl ClientClock {
-    pub(crate) fn new() -> Self {
-        let clock = ClientClock::default();
-        clock.idle_since.store(now_ms(), Relaxed);
-        clock
-    }
-
-    pub(crate) fn read_some(&self) {
-        if !self.busy.load(Relaxed) && self.head_since.load(Relaxed) == 0 {
-            self.head_since.store(now_ms(), Relaxed);
-        }
-    }
-
-    pub(crate) fn write_stalled(&self) {
-        if self.write_since.load(Relaxed) == 0 {
-            self.write_since.store(now_ms(), Relaxed);
-        }
-    }
-
-    pub(crate) fn write_progress(&self) {
-        if self.write_since.load(Relaxed) != 0 {
-            self.write_since.store(0, Relaxed);
-        }
-    }
-
-    pub(crate) fn body_owed(&self) {
-        if self.body_since.load(Relaxed) == 0 {
-            self.body_since.store(now_ms(), Relaxed);
-        }
-    }
-
-    pub(crate) fn body_progress(&self) {
-        if self.body_since.load(Relaxed) != 0 {
-            self.body_since.store(0, Relaxed);
-        }
-    }
-
-    pub(crate) fn request_begins(&self) {
-        self.busy.store(true, Relaxed);
-        self.head_since.store(0, Relaxed);
-    }
-
-    pub(crate) fn request_ends(&self) {
-        self.idle_since.store(now_ms(), Relaxed);
-        self.body_progress();
-        self.busy.store(false, Relaxed);
-    }
-
-    pub(crate) fn watch(&self, limits: &Limits) -> Watch {
-        let mut deadlines = Deadlines::new(now_ms(), limits.client_watch());
-        if deadlines.passed(self.write_since.load(Relaxed), limits.write_idle) {
-            return Watch::Close;
-        }
-        if self.busy.load(Relaxed) {
-            if deadlines.passed(self.body_since.load(Relaxed), limits.body_read_idle) {
-                return Watch::RequestStalled;
-            }
-            return deadlines.again();
-        }
-        let head_since = self.head_since.load(Relaxed);
-        if deadlines.passed(head_since, limits.head_read_timeout) {
-            return Watch::RequestStalled;
-        }
-        let idle_since = self.idle_since.load(Relaxed);
-        if head_since == 0 && deadlines.passed(idle_since, limits.keep_alive_idle) {
-            return Watch::Idle;
-        }
-        deadlines.again()
-    }
-}
-
-/// What a connection to an instance does at the moment.
+/// Whom a connection, or a stream of one, waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    /// In the pool.
-    Idle = 0,
-    /// The client owes a part of the request's body; its own clock watches that.
-    Uploading = 1,
-    /// The instance owes the head of the response.
-    AwaitingHead = 2,
-    /// The instance owes the body of the response, or a part of it.
-    Body = 3,
+    /// Nobody: the next request may come or not.
+    Idle,
+    /// The client, for the rest of a head or of a handshake.
+    Head,
+    /// The client, for a part of the body.
+    Upload,
+    /// The instance, for the head of the response.
+    Answer,
+    /// The instance, for a part of the body.
+    Download,
+    /// The client, to take what is sent.
+    Writing,
+    /// Either, within an upgraded connection.
+    Tunnel,
+    /// Nobody in particular: each stream of a connection of HTTP/2 has a clock of its own.
+    Busy,
 }
 
-/// See [`Phase`].
-#[derive(Debug)]
-pub(crate) struct UpstreamClock {
-    phase: AtomicU8,
-    since: AtomicU64,
-    timed_out: AtomicBool,
-}
-
-impl UpstreamClock {
-    pub(crate) fn new() -> Self {
-        UpstreamClock {
-            phase: AtomicU8::new(Phase::Idle as u8),
-            since: AtomicU64::new(now_ms()),
-            timed_out: AtomicBool::new(false),
+impl Phase {
+    fn limit(self, limits: &Limits) -> Duration {
+        match self {
+            Phase::Idle => limits.keep_alive_idle,
+            Phase::Head => limits.head_read_timeout,
+            Phase::Upload => limits.body_read_idle,
+            Phase::Answer => limits.response_head_timeout,
+            Phase::Download => limits.response_body_idle,
+            Phase::Writing => limits.write_idle,
+            Phase::Tunnel => limits.tunnel_idle,
+            Phase::Busy => Duration::MAX,
         }
     }
 
+    fn of(number: u8) -> Phase {
+        let all =
+            [Phase::Idle, Phase::Head, Phase::Upload, Phase::Answer, Phase::Download, Phase::Writing, Phase::Tunnel];
+        all.into_iter().find(|phase| *phase as u8 == number).unwrap_or(Phase::Busy)
+    }
+}
+
+/// See the module. Written and read by one task.
+#[derive(Debug)]
+pub(crate) struct Clock {
+    phase: AtomicU8,
+    since: AtomicU64,
+    expired: AtomicBool,
+}
+
+impl Clock {
+    pub(crate) fn new(phase: Phase) -> Self {
+        Clock { phase: AtomicU8::new(phase as u8), since: AtomicU64::new(now_ms()), expired: AtomicBool::new(false) }
+    }
+
+    /// Waits for somebody else, or for the same anew.
     pub(crate) fn enter(&self, phase: Phase) {
         self.since.store(now_ms(), Relaxed);
         self.phase.store(phase as u8, Relaxed);
     }
 
-    /// Bytes went over the wire: whatever is owed is owed from now.
-    pub(crate) fn progress(&self) {
-        if self.phase.load(Relaxed) != Phase::Idle as u8 {
-            self.since.store(now_ms(), Relaxed);
+    /// Waits for this; if it did before and nothing moved, since then.
+    pub(crate) fn waits(&self, phase: Phase, moved: bool) {
+        if moved || self.phase() != phase {
+            self.enter(phase);
         }
     }
 
-    /// Whether the watchdog closed the connection because the instance did not answer.
-    pub(crate) fn timed_out(&self) -> bool {
-        self.timed_out.load(Relaxed)
+    pub(crate) fn phase(&self) -> Phase {
+        Phase::of(self.phase.load(Relaxed))
     }
 
-    pub(crate) fn watch(&self, limits: &Limits) -> Watch {
-        let mut deadlines = Deadlines::new(now_ms(), limits.upstream_watch());
-        let phase = self.phase.load(Relaxed);
-        let limit = if phase == Phase::Idle as u8 {
-            limits.pool_idle
-        } else if phase == Phase::AwaitingHead as u8 {
-            limits.response_head_timeout
-        } else if phase == Phase::Body as u8 {
-            limits.response_body_idle
-        } else {
-            return deadlines.again();
-        };
-        if deadlines.passed(self.since.load(Relaxed), limit) {
-            self.timed_out.store(phase != Phase::Idle as u8, Relaxed);
-            return Watch::Close;
+    /// The deadline has passed; whoever is told must come to an end.
+    pub(crate) fn expired(&self) -> bool {
+        self.expired.load(Relaxed)
+    }
+
+    /// Whoever was told has given up what was late, and goes on.
+    pub(crate) fn goes_on(&self, phase: Phase) {
+        self.expired.store(false, Relaxed);
+        self.enter(phase);
+    }
+
+    /// Until the deadline; `None` if it has passed.
+    fn left(&self, limits: &Limits, finishing: bool) -> Option<Duration> {
+        let phase = self.phase();
+        if finishing && phase == Phase::Idle {
+            return None;
         }
-        deadlines.again()
+        let waited = now_ms().saturating_sub(self.since.load(Relaxed));
+        millis(phase.limit(limits)).checked_sub(waited).filter(|left| *left > 0).map(Duration::from_millis)
+    }
+}
+
+/// Runs a connection, or one stream, under its clock. `finishing` says when nothing new is wanted, `grace` how long
+/// idle ones then stay. `None`: it was cut off, by `cut`, or because it did not end after its deadline.
+pub(crate) async fn watched<F: Future>(
+    clock: &Clock,
+    limits: &Limits,
+    mut stage: impl Stages,
+    work: F,
+) -> Option<F::Output> {
+    let mut work = pin!(work);
+    let period = limits.watch();
+    let mut timer = pin!(tokio::time::sleep(period));
+    loop {
+        tokio::select! {
+            biased;
+            output = &mut work => return Some(output),
+            cut = stage.changed() => {
+                if cut {
+                    return None;
+                }
+                timer.as_mut().reset(Instant::now() + limits.shutdown_idle_grace);
+            }
+            () = &mut timer => {
+                let finishing = stage.finishing();
+                let again = match clock.left(limits, finishing) {
+                    Some(left) if finishing => left.min(limits.shutdown_idle_grace.max(Duration::from_millis(1))),
+                    Some(left) => left.min(period),
+                    None if clock.expired() => return None,
+                    None => {
+                        clock.expired.store(true, Relaxed);
+                        LAST_WORD
+                    }
+                };
+                timer.as_mut().reset(Instant::now() + again);
+            }
+        }
+    }
+}
+
+/// What the owner of a connection wants of it.
+pub(crate) trait Stages {
+    /// Waits until that changes; `true` cuts it off.
+    async fn changed(&mut self) -> bool;
+    /// Nothing new is wanted.
+    fn finishing(&self) -> bool;
+}
+
+/// Whoever belongs to something that is told for all.
+pub(crate) struct Unstaged;
+
+impl Stages for Unstaged {
+    async fn changed(&mut self) -> bool {
+        std::future::pending().await
+    }
+
+    fn finishing(&self) -> bool {
+        false
     }
 }

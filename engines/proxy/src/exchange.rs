@@ -7,11 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use http::{HeaderValue, Method, StatusCode, Uri, request};
+use http::StatusCode;
 
 use crate::access::AccessRecord;
+use crate::asked::Asked;
 use crate::listener::Client;
-use crate::stats::samples::{FailureKind, SAMPLE_BODY_BYTES_MAX, Sample, Shown, cut};
+use crate::stats::samples::{FailureKind, SAMPLE_BODY_BYTES_MAX, Sample, cut, shown};
 use crate::stats::{Finished, ReleaseCounters, ServiceCounters, unix_ms};
 
 /// How an exchange ended.
@@ -31,15 +32,12 @@ pub(crate) enum Outcome {
     Aborted,
 }
 
-pub(crate) struct Exchange {
-    client: Arc<Client>,
+pub(crate) struct Exchange<'a> {
+    client: &'a Client,
+    pub(crate) asked: &'a Asked,
     service: Arc<ServiceCounters>,
     release: Option<Arc<ReleaseCounters>>,
     instance: Option<Arc<str>>,
-    method: Method,
-    uri: Uri,
-    pub(crate) request_id: HeaderValue,
-    shown: Shown,
     started: Instant,
     latency: Option<Duration>,
     status: u16,
@@ -48,24 +46,15 @@ pub(crate) struct Exchange {
     recorded: bool,
 }
 
-impl Exchange {
-    pub(crate) fn new(
-        client: &Arc<Client>,
-        service: &Arc<ServiceCounters>,
-        parts: &request::Parts,
-        request_id: HeaderValue,
-        started: Instant,
-    ) -> Self {
+impl<'a> Exchange<'a> {
+    pub(crate) fn new(client: &'a Client, asked: &'a Asked, service: &Arc<ServiceCounters>, started: Instant) -> Self {
         service.in_flight.fetch_add(1, Relaxed);
         Exchange {
-            client: Arc::clone(client),
+            client,
+            asked,
             service: Arc::clone(service),
             release: None,
             instance: None,
-            method: parts.method.clone(),
-            uri: parts.uri.clone(),
-            request_id,
-            shown: Shown::new(&parts.headers),
             started,
             latency: None,
             status: 0,
@@ -73,10 +62,6 @@ impl Exchange {
             body: Vec::new(),
             recorded: false,
         }
-    }
-
-    pub(crate) fn client(&self) -> &Arc<Client> {
-        &self.client
     }
 
     pub(crate) fn service(&self) -> &Arc<ServiceCounters> {
@@ -98,6 +83,11 @@ impl Exchange {
     pub(crate) fn answers(&mut self, status: StatusCode) {
         self.status = status.as_u16();
         self.latency = Some(self.started.elapsed());
+    }
+
+    /// The connection changes to another protocol. That is the answer, and counted at once: it may last for days.
+    pub(crate) fn upgraded(&mut self) {
+        self.record(Outcome::Answered);
     }
 
     /// A part of the response's body passes by.
@@ -149,8 +139,8 @@ impl Exchange {
                 release.samples.add(self.sample(kind));
             }
             let finished = Finished {
-                method: &self.method,
-                path: self.uri.path(),
+                method: &self.asked.method,
+                path: self.asked.path(),
                 status: self.status,
                 latency: self.latency(),
                 failure,
@@ -167,14 +157,14 @@ impl Exchange {
     fn sample(&self, failure: FailureKind) -> Sample {
         Sample {
             at_unix_ms: unix_ms(),
-            method: self.method.to_string(),
-            path: cut(self.uri.path()),
+            method: self.asked.method.to_string(),
+            path: cut(self.asked.path()),
             status: self.status,
             latency_micros: u64::try_from(self.latency().as_micros()).unwrap_or(u64::MAX),
             instance: self.instance.as_deref().unwrap_or_default().to_owned(),
             failure,
-            request_id: text(&self.request_id).to_owned(),
-            request_headers: self.shown.list(),
+            request_id: self.asked.request_id().to_owned(),
+            request_headers: shown(self.asked.text()),
             body: String::from_utf8_lossy(&self.body).into_owned(),
         }
     }
@@ -189,21 +179,17 @@ impl Exchange {
             service: &self.service.key.service,
             release: self.release.as_ref().map_or("", |release| &release.id),
             instance: self.instance.as_deref().unwrap_or_default(),
-            method: &self.method,
-            path: self.uri.path(),
+            method: &self.asked.method,
+            path: self.asked.path(),
             status: self.status,
             latency: self.latency(),
             bytes: self.bytes,
-            request_id: text(&self.request_id),
+            request_id: self.asked.request_id(),
         });
     }
 }
 
-fn text(value: &HeaderValue) -> &str {
-    value.to_str().unwrap_or_default()
-}
-
-impl Drop for Exchange {
+impl Drop for Exchange<'_> {
     fn drop(&mut self) {
         self.record(Outcome::Aborted);
     }

@@ -9,13 +9,16 @@
 //! the other, so no request slips in after `drained` has answered.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
-use crate::upstream::Pooled;
+use crate::link::{Multiplexed, Pooled};
+
+/// For upgraded connections to end after they were told to.
+const CUT_WITHIN: Duration = Duration::from_secs(1);
 
 pub(crate) struct Instance {
     pub(crate) id: Arc<str>,
@@ -23,8 +26,20 @@ pub(crate) struct Instance {
     draining: AtomicBool,
     /// Set by `drain`: no later table can undo it.
     for_good: AtomicBool,
-    idle: Mutex<Vec<Pooled>>,
+    idle: Mutex<Idle>,
+    /// The connection of HTTP/2, for all requests that need it.
+    pub(crate) multiplexed: tokio::sync::Mutex<Option<Multiplexed>>,
     zero: Notify,
+    tunnels: AtomicUsize,
+    cut: Notify,
+}
+
+/// Connections that wait for a request, the one that was used last at the end.
+#[derive(Default)]
+struct Idle {
+    pooled: Vec<Pooled>,
+    /// A task closes those that wait too long.
+    swept: bool,
 }
 
 /// A request that an instance has. Dropping it is the end of the request.
@@ -37,8 +52,11 @@ impl Instance {
             in_flight: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             for_good: AtomicBool::new(false),
-            idle: Mutex::new(Vec::new()),
+            idle: Mutex::default(),
+            multiplexed: tokio::sync::Mutex::new(None),
             zero: Notify::new(),
+            tunnels: AtomicUsize::new(0),
+            cut: Notify::new(),
         }
     }
 
@@ -70,12 +88,26 @@ impl Instance {
             self.for_good.store(true, SeqCst);
         }
         self.draining.store(true, SeqCst);
-        let closed = std::mem::take(&mut *self.pool());
+        let closed = std::mem::take(&mut self.pool().pooled);
         drop(closed);
+        // Who opens one at this moment finds the instance draining when it is done.
+        if let Ok(mut multiplexed) = self.multiplexed.try_lock() {
+            *multiplexed = None;
+        }
     }
 
     /// Waits for the end of the last request. `Err` holds how many are left at the deadline.
+    /// Upgraded connections, which end by themselves late or never, are closed at the deadline.
     pub(crate) async fn drained(&self, within: Duration) -> Result<(), usize> {
+        let ended = self.ended(within).await;
+        if ended.is_ok() || self.tunnels.load(SeqCst) == 0 {
+            return ended;
+        }
+        self.cut.notify_waiters();
+        self.ended(CUT_WITHIN).await
+    }
+
+    async fn ended(&self, within: Duration) -> Result<(), usize> {
         let deadline = Instant::now() + within;
         loop {
             let mut zero = std::pin::pin!(self.zero.notified());
@@ -94,29 +126,65 @@ impl Instance {
 
     /// The connection that was used last, which is the likeliest to be alive.
     pub(crate) fn take_idle(&self) -> Option<Pooled> {
-        let mut idle = self.pool();
-        while let Some(pooled) = idle.pop() {
-            if !pooled.is_closed() {
-                return Some(pooled);
-            }
+        self.pool().pooled.pop()
+    }
+
+    /// Keeps a connection for the next request, for at most `idle`.
+    pub(crate) fn put_idle(self: &Arc<Self>, pooled: Pooled, connections_max: usize, idle: Duration) {
+        let mut pool = self.pool();
+        if self.is_draining() || pool.pooled.len() >= connections_max {
+            return;
         }
-        None
-    }
-
-    pub(crate) fn put_idle(&self, pooled: Pooled, connections_max: usize) {
-        let mut idle = self.pool();
-        if !self.is_draining() && idle.len() < connections_max {
-            idle.push(pooled);
+        pool.pooled.push(pooled);
+        if !std::mem::replace(&mut pool.swept, true) {
+            drop(pool);
+            tokio::spawn(sweep(Arc::downgrade(self), idle));
         }
     }
 
-    /// Called when a connection has ended.
-    pub(crate) fn forget_closed(&self) {
-        self.pool().retain(|pooled| !pooled.is_closed());
+    /// Closes what has waited for too long, or was closed by the instance; whether any is left.
+    fn close_idle(&self, idle: Duration) -> bool {
+        let mut pool = self.pool();
+        pool.pooled.retain(|pooled| !pooled.is_stale(idle) && pooled.is_usable());
+        pool.swept = !pool.pooled.is_empty();
+        pool.swept
     }
 
-    fn pool(&self) -> MutexGuard<'_, Vec<Pooled>> {
+    /// An upgraded connection begins.
+    pub(crate) fn tunnel(&self) -> Tunnel<'_> {
+        self.tunnels.fetch_add(1, SeqCst);
+        Tunnel(self)
+    }
+
+    fn pool(&self) -> MutexGuard<'_, Idle> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Looks after idle connections for as long as there are any.
+async fn sweep(instance: Weak<Instance>, idle: Duration) {
+    loop {
+        tokio::time::sleep(idle / 4).await;
+        match instance.upgrade() {
+            Some(instance) if instance.close_idle(idle) => {}
+            Some(_) | None => return,
+        }
+    }
+}
+
+/// An upgraded connection to an instance.
+pub(crate) struct Tunnel<'a>(&'a Instance);
+
+impl Tunnel<'_> {
+    /// Waits until it has to end. Must have been asked before the drain is over, which it is: it is asked at once.
+    pub(crate) fn cut(&self) -> tokio::sync::futures::Notified<'_> {
+        self.0.cut.notified()
+    }
+}
+
+impl Drop for Tunnel<'_> {
+    fn drop(&mut self) {
+        self.0.tunnels.fetch_sub(1, SeqCst);
     }
 }
 

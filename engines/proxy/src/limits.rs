@@ -13,9 +13,9 @@ pub struct Limits {
     pub connections_max: usize,
     /// Requests in flight per service; above it, 503.
     pub in_flight_per_service_max: usize,
-    /// Bytes of a request head or of a response head; above it, 431 or 502. At least 8 KiB.
+    /// Bytes of a request head or of a response head; above it, 431 or 502.
     pub head_bytes_max: usize,
-    /// Header fields of one head; above it, 431. 100 is hyper's own and costs no allocation.
+    /// Header fields of one head; above it, 431. At most 256.
     pub header_count_max: usize,
     /// Bytes of path and query; above it, 414.
     pub uri_bytes_max: usize,
@@ -35,6 +35,13 @@ pub struct Limits {
     pub response_head_timeout: Duration,
     /// Without a byte of a response body; then the response breaks off. Long, for event streams.
     pub response_body_idle: Duration,
+    /// Without a byte in either direction of an upgraded connection (WebSocket); then it is closed.
+    pub tunnel_idle: Duration,
+    /// Requests at once on one connection of HTTP/2; above it, the client waits or is refused.
+    pub streams_max: u32,
+    /// Requests that a client took back before they were answered, on one connection of HTTP/2; above it, the
+    /// connection is closed (CVE-2023-44487).
+    pub resets_max: usize,
     /// A pooled connection to an instance. Below what servers close at (Node: 5 s), because a
     /// request that meets the closing cannot be told from one that was processed.
     pub pool_idle: Duration,
@@ -47,7 +54,7 @@ pub struct Limits {
     /// After a listener began to shut down, how long idle keep-alive connections stay open, so that
     /// a request already on its way is answered, with `Connection: close`.
     pub shutdown_idle_grace: Duration,
-    /// Peers whose `X-Forwarded-*` headers are believed and appended to.
+    /// Peers whose `X-Forwarded-*` and `Forwarded` are believed and appended to.
     pub trusted_proxies: Vec<Network>,
 }
 
@@ -67,6 +74,9 @@ impl Default for Limits {
             connect_timeout: Duration::from_secs(3),
             response_head_timeout: Duration::from_secs(60),
             response_body_idle: Duration::from_secs(300),
+            tunnel_idle: Duration::from_secs(3600),
+            streams_max: 128,
+            resets_max: 100,
             pool_idle: Duration::from_secs(4),
             pool_connections_max: 256,
             hold_max: Duration::from_secs(10),
@@ -78,13 +88,9 @@ impl Default for Limits {
 }
 
 impl Limits {
-    /// How often a connection to an instance is looked at: no deadline of it is missed by more.
-    pub(crate) fn upstream_watch(&self) -> Duration {
-        self.pool_idle.min(self.response_head_timeout).min(self.response_body_idle)
-    }
-
-    /// How often a client connection is looked at.
-    pub(crate) fn client_watch(&self) -> Duration {
-        self.head_read_timeout.min(self.keep_alive_idle).min(self.body_read_idle).min(self.write_idle)
+    /// How often a connection is looked at: no deadline of it is missed by more.
+    pub(crate) fn watch(&self) -> Duration {
+        let client = self.head_read_timeout.min(self.keep_alive_idle).min(self.body_read_idle).min(self.write_idle);
+        client.min(self.response_head_timeout).min(self.response_body_idle).min(self.tunnel_idle)
     }
 }

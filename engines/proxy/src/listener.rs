@@ -5,43 +5,31 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
-use http::HeaderValue;
-use hyper::server::conn::http1::Builder;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::time::Instant;
+use tokio_rustls::TlsAcceptor;
 
-use crate::client_io::ClientIo;
-use crate::clock::{ClientClock, Watch};
-use crate::forward;
+use crate::clock::{Clock, Phase, Stages, watched};
+use crate::http1::{self, End};
+use crate::http2;
 use crate::limits::Limits;
 use crate::proxy::Shared;
+use crate::wire::{Buffer, Socket, Wire};
 
-/// What hyper allows when it is not told otherwise; being told costs an allocation per request.
-pub(crate) const HYPER_HEADERS_MAX: usize = 100;
-/// hyper refuses smaller buffers.
-const BUFFER_BYTES_MIN: usize = 8 * 1024;
 /// After an error of `accept` (no descriptors left, for one): it must not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// Behind a refusal, so much of the rest of a request is read away, for so long: closing with
 /// unread bytes would reset the connection, and the client might never see why.
 const LINGER_BYTES_MAX: usize = 1024 * 1024;
 const LINGER: Duration = Duration::from_secs(1);
+const LINGER_READ_BYTES: usize = 8 * 1024;
 /// For tasks to end after they were told to at once.
 const CUT_OFF_WITHIN: Duration = Duration::from_secs(1);
-/// Written to a client that owes the rest of its request.
-const TIMEOUT_PAGE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nconnection: close\r\n\
-    content-type: text/plain; charset=utf-8\r\ncontent-length: 34\r\n\r\n\
-    the request did not arrive in time";
-
 /// What a listener serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Binding {
@@ -119,33 +107,24 @@ impl Drop for Listener {
 }
 
 /// Starts to serve a socket.
-pub(crate) fn listen(shared: Arc<Shared>, listener: std::net::TcpListener, binding: Binding) -> io::Result<Listener> {
+pub(crate) fn listen(
+    shared: Arc<Shared>,
+    listener: std::net::TcpListener,
+    binding: Binding,
+    tls: Option<TlsAcceptor>,
+) -> io::Result<Listener> {
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
     let listener = TcpListener::from_std(listener)?;
     let (stage, watched) = watch::channel(Stage::Serving);
     let state = Arc::new(ListenerState::default());
-    let acceptor =
-        Acceptor { builder: builder(&shared.limits), shared, binding, state: Arc::clone(&state), stage: watched };
+    let acceptor = Acceptor { tls, shared, binding, state: Arc::clone(&state), stage: watched };
     tokio::spawn(acceptor.run(listener));
     Ok(Listener { stage, state, address })
 }
 
-fn builder(limits: &Limits) -> Builder {
-    let mut builder = Builder::new();
-    builder
-        .max_header_size(limits.head_bytes_max)
-        .max_buf_size(limits.head_bytes_max.max(BUFFER_BYTES_MIN))
-        // Every deadline of a connection is watched by one timer of its own.
-        .header_read_timeout(None);
-    if limits.header_count_max != HYPER_HEADERS_MAX {
-        builder.max_headers(limits.header_count_max);
-    }
-    builder
-}
-
 struct Acceptor {
-    builder: Builder,
+    tls: Option<TlsAcceptor>,
     shared: Arc<Shared>,
     binding: Binding,
     state: Arc<ListenerState>,
@@ -179,11 +158,11 @@ impl Acceptor {
 
     fn start(&mut self, stream: TcpStream, peer: SocketAddr, permit: OwnedSemaphorePermit) {
         let client = Arc::new(Client::new(self, peer.ip().to_canonical()));
-        let builder = self.builder.clone();
+        let tls = self.tls.clone();
         let stage = self.stage.clone();
         self.state.connections.fetch_add(1, Relaxed);
         tokio::spawn(async move {
-            serve(&client, builder, stream, stage).await;
+            serve(&client, stream, tls, stage).await;
             client.listener.connections.fetch_sub(1, Relaxed);
             drop(permit);
         });
@@ -194,33 +173,26 @@ impl Acceptor {
 pub(crate) struct Client {
     pub(crate) shared: Arc<Shared>,
     pub(crate) binding: Binding,
-    pub(crate) clock: ClientClock,
     pub(crate) peer: IpAddr,
-    pub(crate) peer_text: HeaderValue,
-    /// The peer's `X-Forwarded-*` are believed.
+    pub(crate) peer_text: String,
+    /// The peer's word on who asks is believed.
     pub(crate) trusted: bool,
+    /// It speaks TLS.
+    pub(crate) secure: bool,
     listener: Arc<ListenerState>,
-    requests: AtomicU64,
-    /// The number of the request that gives its length twice; 0: none has.
-    both_lengths: AtomicU64,
-    lingers: AtomicBool,
 }
 
 impl Client {
     fn new(acceptor: &Acceptor, peer: IpAddr) -> Self {
         let trusted = &acceptor.shared.limits.trusted_proxies;
-        let text = HeaderValue::from_str(&peer.to_string());
         Client {
             shared: Arc::clone(&acceptor.shared),
             binding: acceptor.binding,
-            clock: ClientClock::new(),
             peer,
-            peer_text: text.unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            peer_text: peer.to_string(),
             trusted: trusted.iter().any(|network| network.contains(peer)),
+            secure: acceptor.tls.is_some(),
             listener: Arc::clone(&acceptor.state),
-            requests: AtomicU64::new(0),
-            both_lengths: AtomicU64::new(0),
-            lingers: AtomicBool::new(false),
         }
     }
 
@@ -228,99 +200,97 @@ impl Client {
         &self.shared.limits
     }
 
-    /// Counts a request of this connection, from 1.
-    pub(crate) fn request_begins(&self) -> u64 {
-        self.clock.request_begins();
-        self.requests.fetch_add(1, Relaxed) + 1
-    }
-
     pub(crate) fn is_finishing(&self) -> bool {
         self.listener.finishing.load(Relaxed)
     }
-
-    pub(crate) fn gives_both_lengths(&self, number: u64) {
-        self.both_lengths.store(number, Relaxed);
-    }
-
-    pub(crate) fn had_both_lengths(&self, number: u64) -> bool {
-        self.both_lengths.load(Relaxed) == number
-    }
-
-    /// The rest of the request is to be read away after the answer.
-    pub(crate) fn linger(&self) {
-        self.lingers.store(true, Relaxed);
-    }
 }
 
-/// How a connection came to its end.
-enum End {
-    /// hyper is done with it.
-    Served,
-    /// The client owes the rest of a request that has not been answered.
-    Stalled,
-    /// Cut off.
-    Dropped,
-}
-
-async fn serve(client: &Arc<Client>, builder: Builder, stream: TcpStream, mut stage: watch::Receiver<Stage>) {
-    let io = TokioIo::new(ClientIo::new(stream, Arc::clone(client)));
-    let service = service_fn(|request| forward::answer(Arc::clone(client), request));
-    let mut connection = builder.serve_connection(io, service);
-    let mut timer = pin!(tokio::time::sleep(client.limits().client_watch()));
-    let mut finishing = false;
-    let end = loop {
-        tokio::select! {
-            biased;
-            _ = &mut connection => break End::Served,
-            changed = stage.changed(), if !finishing || changeable(&stage) => {
-                if changed.is_ok() && *stage.borrow_and_update() == Stage::CutOff {
-                    break End::Dropped;
+/// Speaks with a client until one of the two, a deadline or the listener's owner ends it.
+async fn serve(client: &Arc<Client>, stream: TcpStream, tls: Option<TlsAcceptor>, stage: watch::Receiver<Stage>) {
+    let clock = Clock::new(if tls.is_some() { Phase::Head } else { Phase::Idle });
+    let told = Told { stage: stage.clone(), finishing: false };
+    let work = async {
+        match tls {
+            None => speak(client, &clock, Wire::new(stream, Buffer::default()), stage).await,
+            Some(tls) => {
+                let Ok(stream) = tls.accept(stream).await else { return };
+                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                    let told = Told { stage, finishing: false };
+                    return http2::serve(client, &clock, stream, Buffer::default(), told).await;
                 }
-                finishing = true;
-                let grace = client.limits().shutdown_idle_grace;
-                timer.as_mut().reset(Instant::now() + grace);
-            },
-            () = &mut timer => {
-                if finishing {
-                    std::pin::Pin::new(&mut connection).graceful_shutdown();
-                }
-                match client.clock.watch(client.limits()) {
-                    Watch::Again(after) => timer.as_mut().reset(Instant::now() + after),
-                    Watch::Close => break End::Dropped,
-                    Watch::Idle => {
-                        std::pin::Pin::new(&mut connection).graceful_shutdown();
-                        timer.as_mut().reset(Instant::now() + client.limits().write_idle);
-                    }
-                    Watch::RequestStalled => break End::Stalled,
-                }
-            },
+                clock.enter(Phase::Idle);
+                speak(client, &clock, Wire::new(stream, Buffer::default()), stage).await;
+            }
         }
     };
-    let page = match end {
-        End::Dropped => return,
-        End::Served if client.lingers.load(Relaxed) => None,
-        End::Served => return,
-        End::Stalled => Some(TIMEOUT_PAGE),
-    };
-    let stream = connection.into_parts().io.into_inner().into_stream();
-    let _ = tokio::time::timeout(LINGER, linger(stream, page)).await;
+    // Without an end it is dropped here.
+    let _ = watched(&clock, client.limits(), told, work).await;
 }
 
-/// Whether another stage can still come: not after the handle was dropped.
-fn changeable(stage: &watch::Receiver<Stage>) -> bool {
-    stage.has_changed().is_ok()
-}
-
-/// Says the last word and reads away what the client still sends.
-async fn linger(mut stream: TcpStream, page: Option<&[u8]>) -> io::Result<()> {
-    if let Some(page) = page {
-        stream.write_all(page).await?;
-        stream.shutdown().await?;
+/// HTTP/1, or HTTP/2 if that is what the client begins with.
+async fn speak<S: Socket + 'static>(
+    client: &Arc<Client>,
+    clock: &Clock,
+    mut wire: Wire<S>,
+    stage: watch::Receiver<Stage>,
+) {
+    match http1::serve(client, clock, &mut wire).await {
+        End::Close => {
+            let (mut io, _) = wire.into_parts();
+            // TLS says goodbye, so that the client knows that nothing was cut off.
+            let _ = tokio::time::timeout(LINGER, io.shutdown()).await;
+        }
+        End::Linger => {
+            let (io, _) = wire.into_parts();
+            let _ = tokio::time::timeout(LINGER, linger(io)).await;
+        }
+        End::Http2 => {
+            let (io, read) = wire.into_parts();
+            http2::serve(client, clock, io, read, Told { stage, finishing: false }).await;
+        }
     }
-    let mut buffer = vec![0_u8; BUFFER_BYTES_MIN];
+}
+
+/// What a connection hears of its listener.
+struct Told {
+    stage: watch::Receiver<Stage>,
+    finishing: bool,
+}
+
+impl Stages for Told {
+    async fn changed(&mut self) -> bool {
+        loop {
+            // After the handle was dropped nothing comes any more.
+            if self.stage.changed().await.is_err() {
+                if self.finishing {
+                    std::future::pending::<()>().await;
+                }
+                self.finishing = true;
+                return false;
+            }
+            match *self.stage.borrow_and_update() {
+                Stage::Serving => {}
+                Stage::Finishing => {
+                    self.finishing = true;
+                    return false;
+                }
+                Stage::CutOff => return true,
+            }
+        }
+    }
+
+    fn finishing(&self) -> bool {
+        self.finishing
+    }
+}
+
+/// Says that nothing more comes, and reads away what the client still sends.
+async fn linger<S: Socket>(mut io: S) -> io::Result<()> {
+    io.shutdown().await?;
+    let mut buffer = vec![0_u8; LINGER_READ_BYTES];
     let mut left = LINGER_BYTES_MAX;
     while left > 0 {
-        match stream.read(&mut buffer).await? {
+        match io.read(&mut buffer).await? {
             0 => break,
             read => left = left.saturating_sub(read),
         }

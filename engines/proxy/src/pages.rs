@@ -3,13 +3,10 @@
 //! In: a reason. Out: a response. Never names hosts, services or addresses beyond those of the
 //! route that the request itself reached.
 
-use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONNECTION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Response, StatusCode};
+use http::{Method, StatusCode};
 
-use crate::body::{ResponseBody, Turn};
+use crate::answer::Answer;
 use crate::exchange::{Exchange, Outcome};
-use crate::headers::X_REQUEST_ID;
 use crate::stats::samples::FailureKind;
 use crate::table::Notice;
 use crate::unavailable::Unavailable;
@@ -23,14 +20,18 @@ pub(crate) enum Refusal {
     Unknown,
     /// 405 for `CONNECT` and `TRACE`.
     Method,
-    /// 408 for a request body that broke off.
-    BodyBroken,
+    /// 400 for a body whose framing is broken.
+    BodyMalformed,
+    /// 408 for a body that did not come in time.
+    BodyLate,
+    /// 431.
+    HeadTooLarge,
+    /// 408 for a head that did not come in time.
+    HeadLate,
     /// 413.
     BodyTooLarge,
     /// 414.
     UriTooLong,
-    /// 501 for an upgrade.
-    Upgrade,
     /// 502 for a connection that broke, or an answer that was not HTTP.
     Broken,
     /// 503 because no instance is ready.
@@ -46,13 +47,13 @@ pub(crate) enum Refusal {
 impl Refusal {
     pub(crate) fn status(self) -> StatusCode {
         match self {
-            Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
+            Refusal::Malformed(_) | Refusal::BodyMalformed => StatusCode::BAD_REQUEST,
+            Refusal::HeadTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Refusal::Unknown => StatusCode::NOT_FOUND,
             Refusal::Method => StatusCode::METHOD_NOT_ALLOWED,
-            Refusal::BodyBroken => StatusCode::REQUEST_TIMEOUT,
+            Refusal::BodyLate | Refusal::HeadLate => StatusCode::REQUEST_TIMEOUT,
             Refusal::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Refusal::UriTooLong => StatusCode::URI_TOO_LONG,
-            Refusal::Upgrade => StatusCode::NOT_IMPLEMENTED,
             Refusal::Broken => StatusCode::BAD_GATEWAY,
             Refusal::NoInstance | Refusal::Unreachable | Refusal::TooManyInFlight => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::TimedOut => StatusCode::GATEWAY_TIMEOUT,
@@ -69,10 +70,12 @@ impl Refusal {
             Refusal::Malformed(_)
             | Refusal::Unknown
             | Refusal::Method
-            | Refusal::BodyBroken
+            | Refusal::HeadTooLarge
+            | Refusal::HeadLate
+            | Refusal::BodyMalformed
+            | Refusal::BodyLate
             | Refusal::BodyTooLarge
-            | Refusal::UriTooLong
-            | Refusal::Upgrade => Outcome::Refused,
+            | Refusal::UriTooLong => Outcome::Refused,
         }
     }
 
@@ -82,10 +85,12 @@ impl Refusal {
             Refusal::Malformed(why) => format!("bad request: {why}"),
             Refusal::Unknown => "nothing is served under this name".to_owned(),
             Refusal::Method => "this method is not served here".to_owned(),
-            Refusal::BodyBroken => "the request body did not arrive".to_owned(),
+            Refusal::HeadTooLarge => "the head of the request is too large".to_owned(),
+            Refusal::HeadLate => "the request did not arrive in time".to_owned(),
+            Refusal::BodyMalformed => "bad request: the body is not framed as it says".to_owned(),
+            Refusal::BodyLate => "the request body did not arrive in time".to_owned(),
             Refusal::BodyTooLarge => "the request body is too large".to_owned(),
             Refusal::UriTooLong => "the path and query are too long".to_owned(),
-            Refusal::Upgrade => "upgrades such as WebSocket are not supported by this proxy yet".to_owned(),
             Refusal::Broken => format!("an instance of {of} broke the connection off"),
             Refusal::NoInstance => format!("no instance of {of} is ready"),
             Refusal::Unreachable => format!("no instance of {of} can be reached"),
@@ -99,10 +104,12 @@ impl Refusal {
         match self {
             Refusal::Malformed(_)
             | Refusal::Method
-            | Refusal::BodyBroken
+            | Refusal::HeadTooLarge
+            | Refusal::HeadLate
+            | Refusal::BodyMalformed
+            | Refusal::BodyLate
             | Refusal::BodyTooLarge
-            | Refusal::UriTooLong
-            | Refusal::Upgrade => true,
+            | Refusal::UriTooLong => true,
             Refusal::Unknown
             | Refusal::Broken
             | Refusal::NoInstance
@@ -120,68 +127,69 @@ pub(crate) struct Reader<'a> {
     pub(crate) notice: &'a Notice,
 }
 
+/// An answer of the proxy, whole.
+pub(crate) struct Page {
+    pub(crate) answer: Answer,
+    pub(crate) text: String,
+    /// Nothing can follow on the connection.
+    pub(crate) closes: bool,
+}
+
 /// The answer to a request that reached no service.
-pub(crate) fn refuse(refusal: Refusal, turn: Turn) -> Response<ResponseBody> {
-    page(refusal, Bytes::from(refusal.text("") + "\n"), turn)
+pub(crate) fn refuse(refusal: Refusal, method: &Method) -> Page {
+    page(refusal, refusal.text("") + "\n", false, None, method)
 }
 
 /// The answer to a request that reached a service; ends its exchange.
-pub(crate) fn end(refusal: Refusal, reader: Reader<'_>, mut exchange: Exchange, turn: Turn) -> Response<ResponseBody> {
+pub(crate) fn end(refusal: Refusal, reader: Reader<'_>, mut exchange: Exchange<'_>) -> Page {
     let key = &exchange.service().key;
     let what = refusal.text(&format!("{} in {}", key.service, key.environment));
-    let request_id = exchange.request_id.clone();
-    let id = request_id.to_str().unwrap_or_default();
+    let id = exchange.asked.request_id();
     let (text, is_html) = match refusal {
         Refusal::NoInstance | Refusal::Unreachable => {
             let page = Unavailable { what: &what, notice: reader.notice, request_id: id };
             (if reader.takes_html { page.html() } else { page.text() }, reader.takes_html)
         }
         Refusal::Malformed(_)
+        | Refusal::HeadTooLarge
+        | Refusal::HeadLate
         | Refusal::Unknown
         | Refusal::Method
-        | Refusal::BodyBroken
+        | Refusal::BodyMalformed
+        | Refusal::BodyLate
         | Refusal::BodyTooLarge
         | Refusal::UriTooLong
-        | Refusal::Upgrade
         | Refusal::Broken
         | Refusal::TooManyInFlight
         | Refusal::TimedOut => (format!("{what}\nrequest {id}\n"), false),
     };
-    exchange.answered_by_proxy(refusal.status(), text.len());
+    let page = page(refusal, text, is_html, Some(id), &exchange.asked.method);
+    exchange.answered_by_proxy(refusal.status(), page.text.len());
     let outcome = refusal.outcome(exchange.was_tried());
     exchange.finish(outcome);
-    let mut response = page(refusal, Bytes::from(text), turn);
-    response.headers_mut().insert(X_REQUEST_ID, request_id);
-    if is_html {
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8"));
-        // It has no scripts and loads nothing, whatever a notice says.
-        let only_styles = "default-src 'none'; style-src 'unsafe-inline'";
-        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(only_styles));
-    }
-    response
+    page
 }
 
-fn page(refusal: Refusal, text: Bytes, turn: Turn) -> Response<ResponseBody> {
-    if refusal.closes() {
-        turn.0.linger();
+fn page(refusal: Refusal, text: String, is_html: bool, id: Option<&str>, method: &Method) -> Page {
+    let mut answer = Answer::own(refusal.status());
+    if is_html {
+        answer.push("content-type", "text/html; charset=utf-8");
+        // It has no scripts and loads nothing, whatever a notice says.
+        answer.push("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'");
+    } else {
+        answer.push("content-type", "text/plain; charset=utf-8");
     }
-    let mut response = Response::new(ResponseBody::page(text, turn));
-    *response.status_mut() = refusal.status();
-    let headers = response.headers_mut();
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    headers.insert(CONTENT_TYPE, plain);
     // It says how things are now.
-    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    answer.push("cache-control", "no-store");
     if refusal.status() == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
+        answer.push("retry-after", "1");
     }
     if refusal == Refusal::Method {
-        let allowed = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
-        headers.insert(ALLOW, HeaderValue::from_static(allowed));
+        answer.push("allow", "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
     }
-    if refusal.closes() {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    if let Some(id) = id {
+        answer.push("x-request-id", id);
     }
-    response
+    answer.with_body(text.len() as u64, method);
+    Page { answer, text, closes: refusal.closes() }
 }

@@ -9,19 +9,20 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{Notify, Semaphore, watch};
+use tokio::sync::{Semaphore, watch};
 
-use crate::access::AccessHook;
+use crate::access::{AccessHook, WarningHook};
 use crate::connect::Connector;
 use crate::instance::Instance;
 use crate::limits::Limits;
 use crate::listener::{self, Binding, Listener};
 use crate::routes::{ReleaseRoute, Routes, ServiceRoute};
 use crate::stats::ServiceCounters;
-use crate::stats::change::Changes;
+use crate::stats::change::{Changes, Recorded};
 use crate::stats::samples::Sample;
 use crate::stats::snapshot::Stats;
 use crate::table::{Backend, BackendState, Service, ServiceKey, Table, TableError};
+use crate::tls::Certificates;
 
 /// Counters of services that left the table are kept up to so many services in all.
 const SERVICES_KEPT_MAX: usize = 1024;
@@ -40,8 +41,9 @@ pub(crate) struct Shared {
     /// Counts the tables; who holds requests waits for the next.
     pub(crate) tables: watch::Sender<u64>,
     pub(crate) connections: Arc<Semaphore>,
-    pub(crate) recorded: Arc<Notify>,
+    pub(crate) recorded: Arc<Recorded>,
     pub(crate) access: OnceLock<AccessHook>,
+    warning: OnceLock<WarningHook>,
     seed: u64,
     registry: Mutex<Registry>,
 }
@@ -87,6 +89,7 @@ impl Proxy {
                 tables: watch::Sender::new(0),
                 recorded: Arc::default(),
                 access: OnceLock::new(),
+                warning: OnceLock::new(),
                 seed,
                 registry: Mutex::default(),
             }),
@@ -97,6 +100,12 @@ impl Proxy {
     /// was it.
     pub fn set_access_hook(&self, hook: AccessHook) -> bool {
         self.shared.access.set(hook).is_ok()
+    }
+
+    /// Sets what is told of things that the people who run the node should know. The first call counts; says whether
+    /// this was it.
+    pub fn set_warning_hook(&self, hook: WarningHook) -> bool {
+        self.shared.warning.set(hook).is_ok()
     }
 
     /// Replaces all routes in one step. Requests in flight stay with their instances; instances
@@ -126,7 +135,17 @@ impl Proxy {
     /// Serves a listening socket until the handle is shut down or dropped. Must be called within
     /// a tokio runtime.
     pub fn listen(&self, socket: std::net::TcpListener, binding: Binding) -> io::Result<Listener> {
-        listener::listen(Arc::clone(&self.shared), socket, binding)
+        listener::listen(Arc::clone(&self.shared), socket, binding, None)
+    }
+
+    /// The same over TLS, with HTTP/2 for those who can.
+    pub fn listen_tls(
+        &self,
+        socket: std::net::TcpListener,
+        binding: Binding,
+        certificates: &Certificates,
+    ) -> io::Result<Listener> {
+        listener::listen(Arc::clone(&self.shared), socket, binding, Some(certificates.acceptor()))
     }
 
     /// Gives an instance nothing new from now on, whatever later tables say, and closes its idle
@@ -187,6 +206,12 @@ impl Shared {
         self.registry.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(crate) fn warn(&self, text: &str) {
+        if let Some(hook) = self.warning.get() {
+            hook(text);
+        }
+    }
+
     fn instance(&self, id: &str) -> Option<Arc<Instance>> {
         self.registry().instances.get(id).cloned()
     }
@@ -197,7 +222,7 @@ impl Shared {
 }
 
 impl Registry {
-    fn route(&mut self, service: &Service, limits: &Limits, recorded: &Arc<Notify>, seed: u64) -> ServiceRoute {
+    fn route(&mut self, service: &Service, limits: &Limits, recorded: &Arc<Recorded>, seed: u64) -> ServiceRoute {
         let key = &service.key;
         let counters = self.services.entry(key.clone());
         let counters = counters.or_insert_with(|| Arc::new(ServiceCounters::new(key.clone(), Arc::clone(recorded))));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::deck::Deck;
 use crate::instance::{InFlight, Instance};
 use crate::stats::{ReleaseCounters, ServiceCounters};
-use crate::table::{Affinity, Notice, Service, Table, TableError};
+use crate::table::{Affinity, Notice, Protocol, Service, Table, TableError};
 
 /// Cohorts are counted in basis points.
 const COHORTS: u64 = 10_000;
@@ -28,6 +28,7 @@ pub(crate) struct ServiceRoute {
     pub(crate) counters: Arc<ServiceCounters>,
     pub(crate) hold: Duration,
     pub(crate) notice: Notice,
+    pub(crate) protocol: Protocol,
     affinity: Affinity,
     releases: Vec<ReleaseRoute>,
     deck: Deck,
@@ -173,6 +174,7 @@ impl ServiceRoute {
             counters,
             hold: Duration::from_millis(service.hold_ms).min(hold_max),
             notice: service.notice.clone(),
+            protocol: service.protocol,
             affinity: service.affinity,
             releases,
             weights_sum: weights.iter().map(|w| u64::from(*w)).sum(),

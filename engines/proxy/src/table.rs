@@ -54,6 +54,9 @@ pub struct Service {
     /// How a request finds its release.
     #[serde(default)]
     pub affinity: Affinity,
+    /// What its instances speak.
+    #[serde(default)]
+    pub protocol: Protocol,
     /// How long a new request waits when no instance is ready, in milliseconds; at most
     /// `Limits::hold_max`. 0, the default, answers 503 at once, so that an outage is seen as one.
     #[serde(default)]
@@ -88,6 +91,17 @@ pub enum Affinity {
     None,
     /// By a hash of the client's address: the same client stays with its release.
     Client,
+}
+
+/// What the instances of a service speak.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Protocol {
+    /// HTTP/1.1; HTTP/2 for calls of gRPC, which exist in no other.
+    #[default]
+    Http1,
+    /// HTTP/2 without TLS, from its first byte ("prior knowledge", RFC 9113 section 3.3).
+    H2c,
 }
 
 /// The instances of one release and its share of the requests.

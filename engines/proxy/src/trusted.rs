@@ -2,6 +2,7 @@
 //!
 //! In: text such as `10.0.0.0/8`. Out: a yes or no for an address. Never resolves names.
 
+use std::fmt;
 use std::net::IpAddr;
 use std::str::FromStr;
 
@@ -36,6 +37,12 @@ impl FromStr for Network {
             return Err(bad());
         }
         Ok(Network { address, prefix })
+    }
+}
+
+impl fmt::Display for Network {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
     }
 }
 

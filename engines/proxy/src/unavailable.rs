@@ -3,9 +3,6 @@
 //! In: the service, the node's notice, whether a browser asks. Out: a page, or lines of text. Never what an instance
 //! has written, an address, a header of the request; everything else is escaped.
 
-use http::HeaderMap;
-use http::header::ACCEPT;
-
 use crate::table::Notice;
 
 /// Looks like what it is on any screen, and loads nothing.
@@ -61,9 +58,12 @@ impl Unavailable<'_> {
 }
 
 /// Whether HTML is among what the client takes (RFC 9110 section 12.5.1). A program that takes anything gets text.
-pub(crate) fn takes_html(headers: &HeaderMap) -> bool {
-    let ranges = headers.get_all(ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    ranges.flat_map(|value| value.split(',')).any(|range| {
+/// `head` is a request's.
+pub(crate) fn takes_html(head: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(head);
+    let fields = text.lines().skip(1).filter_map(|line| line.split_once(':'));
+    let ranges = fields.filter(|(name, _)| name.eq_ignore_ascii_case("accept"));
+    ranges.flat_map(|(_, value)| value.split(',')).any(|range| {
         let mut parts = range.split(';').map(str::trim);
         let kind = parts.next().unwrap_or_default();
         let refused = parts.any(|part| {
@@ -97,16 +97,13 @@ mod tests {
 
     #[test]
     fn whoever_takes_html_gets_a_page_and_everybody_else_text() {
-        let takes = |accept: &str| {
-            let headers = [(ACCEPT, accept.parse().unwrap())].into_iter().collect();
-            takes_html(&headers)
-        };
+        let takes = |accept: &str| takes_html(format!("GET / HTTP/1.1\r\nAccept: {accept}\r\n").as_bytes());
         assert!(takes("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"));
         assert!(takes("application/json, Text/HTML;q=0.5"));
         assert!(!takes("*/*"));
         assert!(!takes("application/json"));
         assert!(!takes("text/html;q=0, text/plain"));
-        assert!(!takes_html(&HeaderMap::new()));
+        assert!(!takes_html(b"GET / HTTP/1.1\r\n"));
     }
 
     #[test]

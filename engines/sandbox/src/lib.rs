@@ -9,6 +9,7 @@ compile_error!("sandboxes are made of Linux namespaces");
 mod cgroup;
 mod client;
 mod error;
+mod escaped;
 mod host_tools;
 mod ids;
 mod init;

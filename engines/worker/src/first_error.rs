@@ -41,7 +41,6 @@ const STARTS: &[&str] = &[
     "SyntaxError",
     "ImportError",
     "ModuleNotFoundError",
-    "make: ***",
 ];
 /// Parts of lines that are an error.
 const PARTS: &[&str] = &[
@@ -58,6 +57,8 @@ const PARTS: &[&str] = &[
     "No space left on device",
     "error TS",
     "core dumped",
+    ": Assertion `",
+    ": Assertion '",
 ];
 /// Errors that only say that there was one.
 const SUMMARIES: &[&str] = &[
@@ -68,6 +69,9 @@ const SUMMARIES: &[&str] = &[
     "error: 1 target failed",
     "error: test run failed",
     "For more information about this error",
+    "make: ***",
+    "make[",
+    "ninja: build stopped",
 ];
 /// Words that an error often has, and what they are part of when it is none.
 const WORDS: &[&str] = &["error", "failed", "failure", "fatal", "exception", "assert", "cannot", "denied", "unable to"];
@@ -268,8 +272,13 @@ mod tests {
         check(log, &["error[E0308]: mismatched types", " --> src/main.rs:2:18", "  |", "2 |     let x: u8 = \"\";"]);
         check(
             "cc main.c\nmain.c:3:5: error: expected ';'\nmake: *** [main.o] Error 1",
-            &["main.c:3:5: error: expected ';'", "make: *** [main.o] Error 1"],
+            &["main.c:3:5: error: expected ';'"],
         );
+        check(
+            "./t\nt: test.c:3: main: Assertion `two == 3' failed.\nmake: *** [Makefile:1: test] Error 134",
+            &["t: test.c:3: main: Assertion `two == 3' failed."],
+        );
+        check("cp: target is busy\nmake: *** [all] Error 1", &["cp: target is busy", "make: *** [all] Error 1"]);
     }
 
     #[test]

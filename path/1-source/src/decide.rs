@@ -33,6 +33,15 @@ pub fn branch_of(reference: &str) -> Option<&str> {
     reference.strip_prefix("refs/heads/")
 }
 
+/// The production branch stays: without it nothing says what may go to production.
+#[must_use]
+pub fn undeletable(branch: &str) -> Refusal {
+    Refusal(vec![
+        format!("error: {branch} is the production branch of this project and cannot be deleted"),
+        "hint: push a branch whose slipway.yaml names another one under `branches.production` first".to_owned(),
+    ])
+}
+
 /// Judges the name of a branch: it is shown in terminals, and typed there.
 ///
 /// # Errors

@@ -2,7 +2,7 @@
 //!
 //! In: hook calls and the refs of repositories. Out: facts. Never: records a delivery twice.
 
-use crate::decide::{RefMove, Refusal, admit, branch_of, change, is_production, named, production_by};
+use crate::decide::{undeletable, RefMove, Refusal, admit, branch_of, change, is_production, named, production_by};
 use slipway_config::{Config, effective};
 use slipway_model::fact::{Body, ChangeInfo, ChangeState, stream};
 use slipway_model::{Actor, CommitId, NewFact, ProjectName};
@@ -63,7 +63,13 @@ impl Source {
     {
         let known = self.production(project).await.unwrap_or_default();
         for moved in moves {
-            let (Some(branch), Some(new)) = (branch_of(&moved.name), &moved.new) else { continue };
+            let Some(branch) = branch_of(&moved.name) else { continue };
+            let Some(new) = &moved.new else {
+                if known.as_deref() == Some(branch) {
+                    return Err(undeletable(branch));
+                }
+                continue;
+            };
             named(branch)?;
             let bytes = text(new.clone()).await.map_err(|error| Refusal(vec![format!("error: {error}")]))?;
             let config = match &bytes {

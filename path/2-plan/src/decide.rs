@@ -47,6 +47,8 @@ pub struct Draft {
     pub plan: Plan,
     /// Items whose inputs this change touches.
     pub touched: BTreeSet<ItemId>,
+    /// Nothing came before: there is nothing to compare with.
+    pub is_first: bool,
 }
 
 /// What is known of a key.
@@ -83,7 +85,8 @@ pub fn draft(input: &PlanInput) -> Result<Draft, Vec<String>> {
     if names.is_empty() && input.config.all_jobs().is_empty() {
         return Err(vec![nothing_recognised(input)]);
     }
-    let mut drafting = Drafting { input, packages, draft: Draft::default(), jobs: Vec::new(), problems: Vec::new() };
+    let draft = Draft { is_first: input.changed.is_none(), ..Draft::default() };
+    let mut drafting = Drafting { input, packages, draft, jobs: Vec::new(), problems: Vec::new() };
     let policies = policies(input)?;
     drafting.draft.plan.environments = policies.into_iter().filter(|policy| takes(policy, &input.branch)).collect();
     for name in &names {
@@ -192,7 +195,7 @@ impl Drafting<'_> {
     }
 
     fn configured_job(&mut self, id: &str, service: Option<&str>, folder: &str, recognised: Option<&str>) {
-        let Some(policy) = effective::job_policy(&self.input.config, id) else { return };
+        let Some(policy) = effective::job_policy(&self.input.config, &self.input.facts, id) else { return };
         if !policy.on.value.iter().any(|trigger| trigger.word() == self.input.event) {
             return;
         }
@@ -210,31 +213,13 @@ impl Drafting<'_> {
             .map(|id| convert::job_key(&id))
             .collect();
         match needs.and_then(|needs| convert::job(&policy, folder, inputs, recognised, needs)) {
-            Ok(Some(job)) => self.jobs.push(self.placed(job, service, folder)),
+            Ok(Some(job)) => self.jobs.push(job),
             Ok(None) if policy.work == slipway_config::model::Work::Recognised => {
                 self.draft.plan.warnings.push(format!("job `{id}` has no `run:` and nothing was recognised for it"));
             }
             Ok(None) => {}
             Err(error) => self.problems.push(error.to_string()),
         }
-    }
-
-    /// Patterns of a service without a `path:` were read below a folder of its name; it may have been found elsewhere.
-    fn placed(&self, mut job: JobDef, service: Option<&str>, folder: &str) -> JobDef {
-        let given = |name: &str| self.input.config.services.get(name).is_some_and(|entry| entry.path.is_some());
-        let Some(name) = service.filter(|name| *name != folder && !given(name)) else { return job };
-        let prefix = format!("{name}/");
-        let move_all = |patterns: &mut Vec<String>| {
-            for pattern in patterns {
-                if let Some(rest) = pattern.strip_prefix(&prefix) {
-                    *pattern = join(folder, rest);
-                }
-            }
-        };
-        move_all(&mut job.produces);
-        move_all(&mut job.inputs);
-        job.artifacts.values_mut().for_each(|artifact| move_all(&mut artifact.paths));
-        job
     }
 
     /// Adds all jobs, each behind what it needs: its key holds the keys of those, and people read them in this order.
@@ -285,15 +270,20 @@ impl Drafting<'_> {
             return;
         };
         let folder = self.folder(service);
-        let jobs: Vec<JobKey> =
-            detect::jobs_taken(text).into_iter().map(|job| JobKey { service: Some(name.clone()), name: job }).collect();
-        if let Some(unknown) = jobs.iter().find(|job| self.draft.plan.item(&ItemId::job(job)).is_none()) {
+        let taken = detect::jobs_taken(text);
+        let key = |job: &str| JobKey { service: Some(name.clone()), name: job.to_owned() };
+        let is_unknown = |taken: &&detect::Taken| self.draft.plan.item(&ItemId::job(&key(&taken.job))).is_none();
+        if let Some(unknown) = taken.iter().find(is_unknown) {
             self.problems.push(format!(
-                "`{}` takes files from job `{unknown}`, which service `{service}` does not have",
-                policy.dockerfile.value
+                "{}:{}:{}: it takes files from job `{}`, which service `{service}` does not have",
+                policy.dockerfile.value,
+                unknown.line,
+                unknown.column,
+                key(&unknown.job)
             ));
             return;
         }
+        let jobs: Vec<JobKey> = taken.iter().map(|taken| key(&taken.job)).collect();
         let image = ImageDef {
             service: name.clone(),
             folder: folder.clone(),
@@ -475,7 +465,7 @@ pub fn decide(draft: Draft, known: &BTreeMap<ContentKey, Known>) -> Plan {
                     name_of(item)
                 ),
             ),
-            _ => (Decision::Run, run_reason(item, touched, &plan)),
+            _ => (Decision::Run, run_reason(item, touched && !draft.is_first, &plan)),
         };
         let previous = known
             .get(&item.key)
@@ -506,6 +496,10 @@ fn settled(known: &Known, touched: bool) -> (Decision, String) {
 }
 
 fn run_reason(item: &Item, touched: bool, plan: &Plan) -> String {
+    let failed = |need: &&ItemId| plan.item(need).is_some_and(|need| need.decision == Decision::FailedBefore);
+    if let Some(need) = item.needs.iter().find(failed) {
+        return format!("waits for {need}, which failed before");
+    }
     if let Some(need) =
         item.needs.iter().find(|need| plan.item(need).is_some_and(|need| need.decision == Decision::Run))
     {

@@ -101,17 +101,34 @@ pub fn exposed(dockerfile: &str) -> Option<u16> {
     })
 }
 
-/// Jobs that a Dockerfile takes files from (`COPY --from=job.NAME`).
+/// A job that a Dockerfile takes files from (`COPY --from=job.NAME`), and where it first says so.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// Its name.
+    pub job: String,
+    /// From 1.
+    pub line: usize,
+    /// Of `job.NAME`, in characters from 1.
+    pub column: usize,
+}
+
+/// Jobs that a Dockerfile takes files from, by name.
 #[must_use]
-pub fn jobs_taken(dockerfile: &str) -> Vec<String> {
-    let mut names: Vec<String> = dockerfile
-        .split_whitespace()
-        .filter_map(|word| word.strip_prefix("--from=job."))
-        .map(|name| name.trim_matches('"').to_owned())
-        .collect();
-    names.sort();
-    names.dedup();
-    names
+pub fn jobs_taken(dockerfile: &str) -> Vec<Taken> {
+    const FLAG: &str = "--from=";
+    let mut taken = Vec::new();
+    for (number, line) in (1..).zip(dockerfile.lines()).filter(|(_, line)| !line.trim_start().starts_with('#')) {
+        for word in line.split_whitespace() {
+            let Some(job) = word.strip_prefix(FLAG).and_then(|from| from.strip_prefix("job.")) else { continue };
+            let before = line.get(..word.as_ptr().addr() - line.as_ptr().addr()).map_or(0, |text| text.chars().count());
+            let column = before + FLAG.len() + 1;
+            taken.push(Taken { job: job.trim_matches('"').to_owned(), line: number, column });
+        }
+    }
+    // The sort is stable: the first place stays.
+    taken.sort_by(|one, other| one.job.cmp(&other.job));
+    taken.dedup_by(|later, first| later.job == first.job);
+    taken
 }
 
 /// Files that count for every Rust package below a workspace's folder.

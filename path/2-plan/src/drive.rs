@@ -33,6 +33,19 @@ pub struct Ports {
     pub tools: String,
 }
 
+/// A tree that was not pushed (yet): what a plan reads of it.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct AskedTree {
+    /// The branch that it would be pushed to.
+    pub branch: String,
+    /// All files, with the ids that Git would give them.
+    pub files: Vec<TreeFile>,
+    /// `slipway.yaml`, when there is one.
+    pub file: Option<String>,
+    /// The files that [`is_read`] names, by path.
+    pub texts: BTreeMap<String, String>,
+}
+
 /// Why there is no plan.
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
@@ -123,6 +136,40 @@ impl Plans {
         Ok(decide(draft, &known))
     }
 
+    /// The plan that a push of this tree to its branch would have, not recorded; and the commit that it was compared with.
+    ///
+    /// # Errors
+    /// As [`Plans::plan`].
+    pub async fn plan_tree(
+        &self,
+        project: &ProjectName,
+        asked: AskedTree,
+    ) -> Result<(Plan, Option<CommitId>), PlanError> {
+        let reference = format!("refs/heads/{}", asked.branch);
+        let base = match self.ports.repository.resolve(project, &reference).await? {
+            None => self.main(project, &reference).await?,
+            head => head,
+        };
+        let changed = match &base {
+            Some(base) => Some(differing(&self.ports.repository.files(project, base).await?, &asked.files)),
+            None => None,
+        };
+        let config = match &asked.file {
+            Some(text) => read_config(text.as_bytes())?,
+            None => Config::default(),
+        };
+        let AskedTree { branch, files, texts, .. } = asked;
+        let tools = &self.ports.tools;
+        let mut input = input(project.as_str(), config, &branch, files, changed, texts, tools, "push");
+        let production = self.ports.store.row(project, "project", "production").await?;
+        let is_production = production
+            .as_ref()
+            .and_then(serde_json::Value::as_str)
+            .map_or_else(|| matches!(branch.as_str(), "main" | "master"), |production| production == branch);
+        self.rule(project, is_production, &mut input).await?;
+        Ok((self.planned(project, &input).await?, base))
+    }
+
     /// The input files of an item of a change's plan, worked out again from its commit.
     ///
     /// # Errors
@@ -169,12 +216,18 @@ impl Plans {
         let texts = self.texts(project, &info.commit, &files, &config).await?;
         let tools = &self.ports.tools;
         let mut input = input(project.as_str(), config, &info.branch, files, changed, texts, tools, &info.event);
-        if !info.production {
+        self.rule(project, info.production, &mut input).await?;
+        Ok(input)
+    }
+
+    /// What the production branch says of environments holds for the others.
+    async fn rule(&self, project: &ProjectName, is_production: bool, input: &mut PlanInput) -> Result<(), PlanError> {
+        if !is_production {
             let rows = self.ports.store.rows(project, "environment", "").await?;
             let policies = rows.into_iter().filter_map(|(_, policy)| serde_json::from_value(policy).ok());
             input.ruling = policies.map(|policy: EnvironmentPolicy| (policy.name.clone(), policy)).collect();
         }
-        Ok(input)
+        Ok(())
     }
 
     /// What this commit is compared with: the ref before, else the newest production commit.
@@ -182,8 +235,13 @@ impl Plans {
         if info.old.is_some() {
             return Ok(info.old.clone());
         }
+        self.main(project, &info.reference).await
+    }
+
+    /// The head of the usual production branch, unless that is the reference itself.
+    async fn main(&self, project: &ProjectName, reference: &str) -> Result<Option<CommitId>, PlanError> {
         for branch in ["refs/heads/main", "refs/heads/master"] {
-            if info.reference != branch
+            if reference != branch
                 && let Some(head) = self.ports.repository.resolve(project, branch).await?
             {
                 return Ok(Some(head));
@@ -201,7 +259,13 @@ impl Plans {
     ) -> Result<BTreeMap<String, String>, PlanError> {
         let mut texts = BTreeMap::new();
         for file in files.iter().filter(|file| is_read(&file.path, config)).take(TEXTS_MAX) {
-            if let Some(bytes) = self.ports.repository.read(project, commit, &file.path).await? {
+            let read = self.ports.repository.read(project, commit, &file.path).await;
+            // The whole of it counts for the plan, so there is none without it.
+            let bytes = read.map_err(|error| {
+                let told = error.of_content.then(|| vec![format!("{}; make it shorter", error.what)]);
+                told.map_or_else(|| PlanError::Repository(error), PlanError::Change)
+            })?;
+            if let Some(bytes) = bytes {
                 texts.insert(file.path.clone(), String::from_utf8_lossy(&bytes).into_owned());
             }
         }
@@ -212,6 +276,11 @@ impl Plans {
         let mut known = BTreeMap::new();
         for item in items {
             let Some(row) = self.ports.store.row(project, "reuse", item.key.as_str()).await? else { continue };
+            if let ItemSpec::Release(def) = &item.spec
+                && !self.ports.store.rows(project, "waiting", &format!("{}/", def.service)).await?.is_empty()
+            {
+                continue;
+            }
             if let Some(found) = self.read_known(item, &row).await {
                 known.insert(item.key.clone(), found);
             }
@@ -249,6 +318,16 @@ impl Plans {
             ItemSpec::Release(_) => Some(Known { previous, satisfied: true, took_ms: 0 }),
         }
     }
+}
+
+/// Paths that are not the same in two trees.
+fn differing(before: &[TreeFile], after: &[TreeFile]) -> BTreeSet<String> {
+    let by_path = |files: &[TreeFile]| -> BTreeMap<String, (u32, String)> {
+        files.iter().map(|file| (file.path.clone(), (file.mode, file.id.clone()))).collect()
+    };
+    let (before, after) = (by_path(before), by_path(after));
+    let paths = before.keys().chain(after.keys());
+    paths.filter(|path| before.get(*path) != after.get(*path)).cloned().collect()
 }
 
 /// Files whose text a plan reads.

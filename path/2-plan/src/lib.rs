@@ -13,7 +13,7 @@ pub mod record;
 
 pub use advance::{Advance, advance};
 pub use decide::{Draft, PlanInput, decide, draft};
-pub use drive::{PlanError, Plans, Ports};
+pub use drive::{AskedTree, PlanError, Plans, Ports};
 pub use record::{ChangeRecord, ItemState};
 
 #[cfg(test)]

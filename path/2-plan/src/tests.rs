@@ -82,11 +82,11 @@ fn without_a_file_services_their_tests_images_and_releases_are_recognised() {
     let plan = Repository::new(&FILES).plan(None).unwrap();
     check(
         &plan,
-        "job:api/test run: files that count for it changed
-         job:web/test run: files that count for it changed
-         image:api run: files that count for it changed
+        "job:api/test run: this content has no result yet
+         job:web/test run: this content has no result yet
+         image:api run: this content has no result yet
          release:api run: job:api/test runs
-         image:web run: files that count for it changed
+         image:web run: this content has no result yet
          release:web run: job:web/test runs",
     );
     assert_eq!(plan.environments.len(), 1, "production");
@@ -242,6 +242,32 @@ fn a_comment_moves_lines_and_makes_no_other_release() {
 }
 
 #[test]
+fn patterns_of_a_service_in_the_root_are_those_of_the_root_in_the_plan_and_in_what_is_explained() {
+    let root = [("Dockerfile", "FROM scratch\nCOPY --from=job.package dist /\n"), ("main.c", "one")];
+    let mut repository = Repository::new(&root);
+    let text = "services:\n  api:\n    inputs: [shared/**]\n    jobs:\n      package: { run: make, produces: [dist/api], \
+                inputs: [main.c], artifacts: { logs: { paths: [out.log] } } }\n";
+    repository.write("slipway.yaml", text);
+    let plan = repository.plan(None).unwrap();
+    match &plan.item(&ItemId("job:api/package".into())).unwrap().spec {
+        slipway_model::plan::ItemSpec::Job(job) => {
+            assert_eq!(job.artifacts["produces"].paths, ["dist/api"]);
+            assert_eq!(job.inputs, ["main.c"]);
+        }
+        other => panic!("{other:?}"),
+    }
+    let config = read_config(text.as_bytes()).unwrap();
+    let tree = repository.files.keys().map(|path| TreeFile { path: path.clone(), mode: 0o100_644, id: String::new() });
+    let facts = input("shop", config.clone(), "main", tree.collect(), None, repository.files.clone(), "", "push").facts;
+    let explained = |key: &str| {
+        let lines = slipway_config::explain(&config, &facts, Some(key));
+        lines.iter().map(|line| line.render("slipway.yaml")).collect::<Vec<_>>().join("\n")
+    };
+    assert!(explained("services.api.jobs.package.produces").contains(": [dist/api]  ("), "{}", explained("services"));
+    assert!(explained("services.api.jobs.package.artifacts").contains(": [out.log]  ("), "{}", explained("services"));
+}
+
+#[test]
 fn who_is_needed_is_released_first_and_stays_out_of_the_key() {
     let mut repository = Repository::new(&FILES);
     let plan = |repository: &Repository| repository.plan(None).unwrap();
@@ -343,9 +369,11 @@ fn a_repository_without_services_says_what_to_write() {
 #[test]
 fn a_dockerfile_that_takes_files_of_an_unknown_job_is_refused_with_its_name() {
     let mut repository = Repository::new(&FILES);
-    repository.write("api/Dockerfile", "FROM scratch\nCOPY --from=job.package dist /\n");
+    let dockerfile = "FROM scratch\n# COPY --from=job.old dist /\nCOPY --chown=1:2 --from=job.package dist /\n";
+    repository.write("api/Dockerfile", dockerfile);
     let problems = repository.plan(None).unwrap_err();
-    assert_eq!(problems, ["`api/Dockerfile` takes files from job `api/package`, which service `api` does not have"]);
+    let told = "api/Dockerfile:3:25: it takes files from job `api/package`, which service `api` does not have";
+    assert_eq!(problems, [told]);
 }
 
 // R006 R010

@@ -122,6 +122,20 @@ impl Building {
         self.ports.store.append(append).await.map(drop)
     }
 
+    /// Records that what was started is given up; `append` goes with it.
+    ///
+    /// # Errors
+    /// When the journal fails; the intent stays open then.
+    pub async fn give_up(&self, intent: &Intent, reason: String, append: Append) -> Result<(), StoreError> {
+        let Started { wanted, .. } = match serde_json::from_value(intent.body.clone()) {
+            Ok(started) => started,
+            Err(error) => return Err(StoreError::Broken(format!("intent {}: {error}", intent.id))),
+        };
+        let body = Body::ImageFailed { item: wanted.item, reason, infrastructure: false };
+        let append = append.ack(intent.id).fact(NewFact::new(Some(wanted.info.id), body));
+        self.ports.store.append(append).await.map(drop)
+    }
+
     async fn image(
         &self,
         project: &ProjectName,

@@ -45,21 +45,24 @@ pub struct GateInput {
 /// Asks the gates in order; the first that does not open answers.
 #[must_use]
 pub fn gate(input: &GateInput) -> Gate {
-    let rollback = input.candidate.purpose == Purpose::Rollback;
+    let purpose = input.candidate.purpose;
     let mut passed = Vec::new();
     let gates: [fn(&GateInput) -> Answer; 10] =
         [rejected, identical, branch, order, promotion, broken_needs, hold, consent, secrets, open_needs];
-    // A rollback passes windows, approvals and holds; it only has to make a difference and to be complete.
+    // A rollback passes windows, approvals and holds; it only has to make a difference and to be complete. New instances of
+    // what serves were let in with it.
     let short: [fn(&GateInput) -> Answer; 2] = [identical, secrets];
-    let chosen: &[fn(&GateInput) -> Answer] = if rollback { &short } else { &gates };
+    let chosen: &[fn(&GateInput) -> Answer] = if purpose == Purpose::Deploy { &gates } else { &short };
     for gate in chosen {
         match gate(input) {
             Answer::Passed(reason) => passed.extend(reason),
             Answer::Stop(gate) => return gate,
         }
     }
-    if rollback {
-        passed.push("a rollback passes approvals and holds".into());
+    match purpose {
+        Purpose::Deploy => {}
+        Purpose::Rollback => passed.push("a rollback passes approvals and holds".into()),
+        Purpose::Refresh => passed.push("it is what serves, in new instances".into()),
     }
     Gate::Open { passed }
 }
@@ -108,7 +111,10 @@ fn order(input: &GateInput) -> Answer {
     match &input.older {
         Some(newer) => refused(
             format!("{} contains this commit and already serves", newer.short()),
-            Some(format!("slipway rollback {} --to r{}", input.candidate.lane.service, input.candidate.number)),
+            Some(format!(
+                "slipway rollback {} --to r{} --env {}",
+                input.candidate.lane.service, input.candidate.number, input.policy.name
+            )),
         ),
         None => Answer::Passed(None),
     }
@@ -180,7 +186,8 @@ fn hold(input: &GateInput) -> Answer {
 
 fn consent(input: &GateInput) -> Answer {
     let environment = &input.policy.name;
-    if !input.policy.auto && !input.candidate.by_hand && input.approvals.is_empty() {
+    // To agree is another right than to deploy.
+    if !input.policy.auto && !input.candidate.by_hand {
         return Answer::Stop(Gate::Wait {
             reason: format!("{environment} is deployed by hand"),
             who: Some("anybody who may deploy".into()),
@@ -201,8 +208,10 @@ fn consent(input: &GateInput) -> Answer {
     let by = if by.is_empty() { "anybody who may approve".to_owned() } else { by };
     let why = if input.policy.approve.is_some() { "approval" } else { "not CI, no behaviour test; approval" };
     let has = if given == 0 { "none given yet".to_owned() } else { format!("{given} given") };
+    // Who is asked to agree, or waits for it, hears at once what else is missing.
+    let secret = input.missing_secrets.first().map(|name| format!("; and secret `{name}` has no value"));
     Answer::Stop(Gate::Wait {
-        reason: format!("{why} {} of {wanted} by {by}; {has}", given + 1),
+        reason: format!("{why} {} of {wanted} by {by}; {has}{}", given + 1, secret.unwrap_or_default()),
         who: Some(by),
         until: None,
         next: Some(format!("slipway approve {}", input.candidate.commit.short())),

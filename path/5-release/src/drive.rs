@@ -7,18 +7,18 @@ use crate::agree::Makers;
 use crate::decide::{GateInput, gate};
 use crate::needs;
 use crate::record::LaneRecord;
-use slipway_model::fact::{Body, Candidate, ChangeInfo, Fact, Gate, ImageBuilt, SUPERSEDED, stream};
-use slipway_model::plan::{Plan, ReleaseDef};
+use slipway_model::fact::{Body, Candidate, ChangeInfo, Fact, Gate, SUPERSEDED, stream};
+use slipway_model::plan::Plan;
 use slipway_model::policy::EnvironmentPolicy;
-use slipway_model::release::{Bundle, Origin, Places, Release};
+use slipway_model::release::Release;
 use slipway_model::rollout::Purpose;
-use slipway_model::{EnvironmentName, ItemId, Lane, NewFact, ProjectName, ReleaseId, ServiceName};
+use slipway_model::{EnvironmentName, Lane, NewFact, ProjectName, ReleaseId, ServiceName};
 use slipway_ports::{Append, Clock, Repository, Secrets, Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A lane's record is decided on anew so often when others keep writing to it.
-const TRIES: usize = 8;
+pub(crate) const TRIES: usize = 8;
 
 /// What the stage needs of the world.
 #[derive(Clone)]
@@ -55,55 +55,6 @@ impl Releases {
     #[must_use]
     pub fn new(ports: Ports) -> Releases {
         Releases { ports, lanes: Mutex::default(), known: Mutex::default() }
-    }
-
-    /// Makes the release of a service from its image, or finds the equal one that exists.
-    ///
-    /// # Errors
-    /// When the journal fails.
-    pub async fn make(
-        &self,
-        project: &ProjectName,
-        planned: &Planned,
-        item: &ItemId,
-        def: &ReleaseDef,
-        image: &ImageBuilt,
-    ) -> Result<(), StoreError> {
-        let bundle = Bundle {
-            v: 1,
-            project: project.clone(),
-            service: def.service.clone(),
-            image: image.digest.clone(),
-            spec: def.spec.clone(),
-        };
-        let origin = Origin {
-            commit: planned.info.commit.clone(),
-            change: planned.info.id.clone(),
-            tag: image.reference.rsplit(':').next().unwrap_or_default().to_owned(),
-            build: image.build,
-        };
-        let stream = stream::service(&def.service);
-        for _ in 0..TRIES {
-            let facts = self.ports.store.load(project, &stream, 0).await?;
-            if facts.iter().any(|fact| is_made_by(fact, planned, item)) {
-                return Ok(());
-            }
-            let (mut release, again) = number(&facts, &bundle, &origin);
-            release.places = def.places.clone();
-            let value = serde_json::to_value(&release).unwrap_or_default();
-            let key = format!("{}/{}", def.service, release.id);
-            let body =
-                Body::ReleaseMade { item: item.clone(), release: Box::new(release), origin: origin.clone(), again };
-            let append = Append::to(project, &stream)
-                .expecting(facts.last().map_or(0, |fact| fact.version))
-                .fact(NewFact::new(Some(planned.info.id.clone()), body))
-                .row("release", key, Some(value));
-            match self.ports.store.append(append).await {
-                Err(StoreError::Conflict { .. }) => {}
-                other => return other.map(drop),
-            }
-        }
-        Err(StoreError::Broken(format!("stream `{stream}` changes too often")))
     }
 
     /// Queues a release for every environment that its branch may reach.
@@ -144,8 +95,9 @@ impl Releases {
         let lock = self.lock(&lane);
         let _held = lock.lock().await;
         let record = self.record(&lane).await?;
-        // The same command again after a crash is the same wish as long as the first one is under way.
-        let under_way = candidate.change.is_some() || record.is_waiting() || record.moving;
+        // The same command again after a crash is the same wish as long as the first one is under way; later it is another.
+        let by_itself = candidate.change.is_some() && !candidate.by_hand;
+        let under_way = by_itself || record.may_change() || record.moving;
         if record.asked_before(&candidate) || (record.candidate.as_ref() == Some(&candidate) && under_way) {
             return Ok(());
         }
@@ -193,7 +145,11 @@ impl Releases {
             return Ok(Some(answer));
         }
         let body = Body::ReleaseGated { candidate: candidate.clone(), gate: answer.clone() };
-        let append = Append::to(&lane.project, stream::lane(lane)).fact(NewFact::new(candidate.change, body));
+        // A later commit with the same content takes the place of one that waits for somebody.
+        let waits = matches!(answer, Gate::Wait { who: Some(_), .. }).then(|| serde_json::json!(candidate.commit));
+        let append = Append::to(&lane.project, stream::lane(lane))
+            .row("waiting", format!("{}/{}", lane.service, lane.environment), waits)
+            .fact(NewFact::new(candidate.change, body));
         self.ports.store.append(append).await?;
         Ok(Some(answer))
     }
@@ -348,8 +304,8 @@ impl Releases {
         let row = self.ports.store.row(&lane.project, "change", &format!("commit/{}", candidate.commit)).await?;
         let newest: Option<slipway_model::ChangeId> = row.and_then(|id| serde_json::from_value(id).ok());
         let mut changes: Vec<slipway_model::ChangeId> =
-            release.map(|release| release.origin.change.clone()).into_iter().take(0).collect();
-        changes.extend(newest.into_iter().take(0).chain(planned.map(|planned| planned.info.id.clone())));
+            release.map(|release| release.origin.change.clone()).into_iter().collect();
+        changes.extend(newest.into_iter().chain(planned.map(|planned| planned.info.id.clone())));
         changes.sort();
         changes.dedup();
         let mut made = Made::default();
@@ -543,35 +499,4 @@ pub fn says_fixed(message: &str, commit: &slipway_model::CommitId) -> bool {
 pub(crate) struct Made {
     pub(crate) makers: Makers,
     not_ci: bool,
-}
-
-fn is_made_by(fact: &Fact, planned: &Planned, made: &ItemId) -> bool {
-    matches!(&fact.body, Body::ReleaseMade { item, .. } if item == made && fact.change.as_ref() == Some(&planned.info.id))
-}
-
-/// The release for a bundle: the equal one that exists, or the next number with an id of its own.
-fn number(facts: &[Fact], bundle: &Bundle, origin: &Origin) -> (Release, bool) {
-    let made: Vec<&Release> = facts
-        .iter()
-        .filter_map(|fact| match &fact.body {
-            Body::ReleaseMade { release, again: false, .. } => Some(&**release),
-            _ => None,
-        })
-        .collect();
-    if let Some(equal) = made.iter().find(|release| &release.bundle == bundle) {
-        return ((*equal).clone(), true);
-    }
-    let digest = bundle.digest();
-    let digits = (8..=64).find(|digits| {
-        let id = ReleaseId::of(&digest, *digits);
-        made.iter().all(|release| release.id != id)
-    });
-    let release = Release {
-        id: ReleaseId::of(&digest, digits.unwrap_or(64)),
-        number: made.len() as u64 + 1,
-        bundle: bundle.clone(),
-        origin: origin.clone(),
-        places: Places::default(),
-    };
-    (release, false)
 }

@@ -8,6 +8,7 @@ pub mod decide;
 pub mod drive;
 pub mod explain;
 pub mod keep;
+mod make;
 pub mod needs;
 pub mod record;
 

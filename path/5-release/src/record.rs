@@ -2,8 +2,8 @@
 //!
 //! In: facts. Out: the candidate, its gate, approvals, holds, what succeeded. Never: anything not in facts.
 
-use slipway_model::fact::{Body, Candidate, Command, Fact, Gate};
-use slipway_model::rollout::{Phase, ReleaseRef};
+use slipway_model::fact::{Body, Candidate, Command, Fact, Gate, RolloutMoved, SUPERSEDED};
+use slipway_model::rollout::{Phase, Purpose, ReleaseRef};
 use slipway_model::{Actor, At, CommitId, ReleaseId};
 use std::collections::BTreeMap;
 
@@ -68,15 +68,7 @@ impl LaneRecord {
     /// Takes one fact of either stream.
     pub fn apply(&mut self, fact: &Fact) {
         match &fact.body {
-            Body::ReleaseQueued(candidate) => {
-                self.candidate = Some(candidate.clone());
-                self.asked.retain(|earlier| earlier.change != candidate.change);
-                self.asked.push(candidate.clone());
-                let too_many = self.asked.len().saturating_sub(ASKED_KEPT);
-                self.asked.drain(..too_many);
-                (self.gate, self.rejected) = (None, None);
-                self.approvals.clear();
-            }
+            Body::ReleaseQueued(candidate) => self.queued(candidate),
             Body::ReleaseGated { candidate, gate } => self.gated(candidate, gate, fact.n),
             Body::HoldSet { commit, reason, .. } => {
                 self.holds.retain(|hold| &hold.commit != commit);
@@ -84,50 +76,70 @@ impl LaneRecord {
             }
             Body::HoldReleased { commit, .. } => self.holds.retain(|hold| &hold.commit != commit),
             Body::CommandGiven(command) => self.command(command, fact),
-            Body::RolloutPhase(moved) => {
-                if !self.moving {
-                    self.began_n = fact.n;
-                }
-                self.moving = !moved.phase.is_final();
-                if !self.moving {
-                    self.ended_n = fact.n;
-                }
-                self.unsettled = self.moving && !matches!(moved.phase, Phase::Baking | Phase::Contracting);
-                let begun = |opened: &Candidate| {
-                    opened.release == moved.head.to.id
-                        && opened.commit == moved.head.commit
-                        && opened.change == moved.head.change
-                };
-                // An earlier rollout of the same release that goes back is not the one that was let in now.
-                if self.began_n > self.opened_n && self.opened.as_ref().is_some_and(begun) {
-                    self.opened = None;
-                }
-                self.phases.insert(moved.head.to.id.clone(), (moved.phase, moved.reason.clone()));
-                match moved.phase {
-                    Phase::Succeeded => {
-                        self.current = Some(moved.head.to.clone());
-                        self.current_commit = Some(moved.head.commit.clone());
-                        self.succeeded.retain(|release| release.id != moved.head.to.id);
-                        self.succeeded.push(moved.head.to.clone());
-                    }
-                    // From the last step on the new release serves; what asks next is compared with it.
-                    Phase::Baking | Phase::Contracting => {
-                        self.current = Some(moved.head.to.clone());
-                        self.current_commit = Some(moved.head.commit.clone());
-                    }
-                    Phase::RolledBack | Phase::NeedsHuman | Phase::Returning => {
-                        if self.current.as_ref() == Some(&moved.head.to) {
-                            self.current_commit = None;
-                        }
-                        self.current = moved.head.from.clone();
-                    }
-                    _ => {}
-                }
-            }
+            Body::RolloutPhase(moved) => self.moved(moved, fact.n),
             _ => {}
         }
         let own = fact.stream.starts_with("lane/");
         *(if own { &mut self.version } else { &mut self.rollout_version }) = fact.version;
+    }
+
+    fn queued(&mut self, candidate: &Candidate) {
+        // What was approved is the content: the same release that asks once more is still approved by them.
+        let same = self.candidate.as_ref().is_some_and(|waiting| waiting.release == candidate.release);
+        let passed_over = matches!(&self.gate, Some(Gate::Refused { reason, .. }) if reason.starts_with(SUPERSEDED));
+        if !(same && (self.is_waiting() || passed_over)) {
+            self.approvals.clear();
+        }
+        self.candidate = Some(candidate.clone());
+        self.asked.retain(|earlier| earlier.change != candidate.change);
+        self.asked.push(candidate.clone());
+        let too_many = self.asked.len().saturating_sub(ASKED_KEPT);
+        self.asked.drain(..too_many);
+        (self.gate, self.rejected) = (None, None);
+    }
+
+    fn moved(&mut self, moved: &RolloutMoved, n: u64) {
+        if !self.moving {
+            self.began_n = n;
+        }
+        self.moving = !moved.phase.is_final();
+        if !self.moving {
+            self.ended_n = n;
+        }
+        self.unsettled = self.moving && !matches!(moved.phase, Phase::Baking | Phase::Contracting);
+        let begun = |opened: &Candidate| {
+            opened.release == moved.head.to.id
+                && opened.commit == moved.head.commit
+                && opened.change == moved.head.change
+        };
+        // An earlier rollout of the same release that goes back is not the one that was let in now.
+        if self.began_n > self.opened_n && self.opened.as_ref().is_some_and(begun) {
+            self.opened = None;
+        }
+        self.phases.insert(moved.head.to.id.clone(), (moved.phase, moved.reason.clone()));
+        match moved.phase {
+            Phase::Succeeded => {
+                self.current = Some(moved.head.to.clone());
+                self.current_commit = Some(moved.head.commit.clone());
+                // New instances of a release stand for it: nobody wants to go back from them to the older ones.
+                let renewed =
+                    moved.head.from.as_ref().filter(|_| moved.head.purpose == Purpose::Refresh).map(|from| &from.id);
+                self.succeeded.retain(|known| known.id != moved.head.to.id && Some(&known.id) != renewed);
+                self.succeeded.push(moved.head.to.clone());
+            }
+            // From the last step on the new release serves; what asks next is compared with it.
+            Phase::Baking | Phase::Contracting => {
+                self.current = Some(moved.head.to.clone());
+                self.current_commit = Some(moved.head.commit.clone());
+            }
+            Phase::RolledBack | Phase::NeedsHuman | Phase::Returning => {
+                if self.current.as_ref() == Some(&moved.head.to) {
+                    self.current_commit = None;
+                }
+                self.current = moved.head.from.clone();
+            }
+            _ => {}
+        }
     }
 
     fn gated(&mut self, candidate: &Candidate, gate: &Gate, n: u64) {

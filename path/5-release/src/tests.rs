@@ -114,7 +114,10 @@ fn the_gates_answer_with_a_reason_and_what_to_do() {
             "refused: topic is not part of the production branch -> merge it into the production branch and push that",
         ),
         ("same", "identical: r3 with the same image, configuration and specification already runs"), // R309
-        ("older", "refused: ddddddd contains this commit and already serves -> slipway rollback api --to r4"),
+        (
+            "older",
+            "refused: ddddddd contains this commit and already serves -> slipway rollback api --to r4 --env production",
+        ),
         ("older rollback", "a rollback passes approvals and holds"),
         (
             "after-done", // R344
@@ -299,6 +302,28 @@ fn where_a_newer_release_took_the_place_of_the_needed_one_that_one_counts() {
     assert_eq!(of(later(Phase::Baking)), Need::Open { number: Some(4) });
     // Another change's release says nothing of this one's.
     assert_eq!(of(vec![Body::ReleaseQueued(other()), open()]), Need::Open { number: None });
+}
+
+#[test]
+fn approvals_are_of_the_content_and_stay_while_the_same_release_still_waits() {
+    let wait = || Gate::Wait { reason: "approval 2 of 2".into(), who: None, until: None, next: None };
+    let approve: slipway_model::fact::Command = serde_json::from_value(serde_json::json!({
+        "verb": "approve", "what": "api@r4", "environment": "production", "service": "api",
+        "release": "44444444" }))
+    .unwrap();
+    let by_hand = Candidate { change: None, by_hand: true, ..candidate(4) };
+    let mut story = vec![Body::ReleaseQueued(candidate(4)), gated(4, wait()), Body::CommandGiven(approve)];
+    let approved = |story: &[Body], next: &Candidate| {
+        let story = story.iter().cloned().chain([Body::ReleaseQueued(next.clone())]);
+        fold(story.collect()).approvals.len()
+    };
+    assert_eq!(approved(&story, &by_hand), 1);
+    assert_eq!(approved(&story, &candidate(5)), 0, "another release");
+    let mut passed_over = story.clone();
+    passed_over.push(gated(4, Gate::Refused { reason: "superseded by r4 of ddddddd".into(), next: None }));
+    assert_eq!(approved(&passed_over, &by_hand), 1);
+    story.extend([gated(4, Gate::Open { passed: Vec::new() }), moved(4, Phase::Succeeded)]);
+    assert_eq!(approved(&story, &by_hand), 0, "it went in with them");
 }
 
 // Back to r1, back to r2 again, and once more to r1: what was wished last is not taken for the first of them.

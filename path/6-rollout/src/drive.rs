@@ -119,9 +119,9 @@ impl Rollouts {
         {
             let event = match (state.phase, candidate.purpose) {
                 (Phase::Baking, Purpose::Deploy | Purpose::Refresh) => Event::Superseded,
-                (_, Purpose::Rollback) => {
-                    Event::Abort { reason: format!("{} goes back to r{}", candidate.by, candidate.number) }
-                }
+                (_, Purpose::Rollback) => Event::Abort {
+                    reason: format!("was taken back by {}, who wants r{}", candidate.by, candidate.number),
+                },
                 (_, Purpose::Deploy | Purpose::Refresh) => return Ok(deadline(&actor)),
             };
             // Its end is a fact that asks the gates again, and then begins what still may.

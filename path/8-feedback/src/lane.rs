@@ -9,7 +9,7 @@ use slipway_model::release::Release;
 use slipway_model::rollout::Phase;
 use slipway_model::traffic::{LaneTraffic, percentile};
 use slipway_model::view::{HistoryLine, InstanceView, LaneView, ReleaseView, TrafficView, Waiting};
-use slipway_model::{At, CommitId, Lane, ReleaseId};
+use slipway_model::{At, ChangeId, CommitId, Lane, ReleaseId};
 use std::collections::BTreeMap;
 
 /// Rollouts remembered per lane for the history.
@@ -30,6 +30,8 @@ pub struct LaneState {
     pub current: Option<ReleaseId>,
     /// Commits that are held, and why.
     pub held: Vec<(CommitId, String)>,
+    /// When secrets of the environment were last set or removed, by name.
+    pub secrets: BTreeMap<String, At>,
     /// What the node sees.
     pub seen: Option<LaneSeen>,
     /// What the proxy counted.
@@ -50,6 +52,7 @@ impl LaneState {
             gate: None,
             current: None,
             held: Vec::new(),
+            secrets: BTreeMap::new(),
             seen: None,
             traffic: None,
             ended: Vec::new(),
@@ -97,6 +100,21 @@ impl LaneState {
             format!("{at} {} of {}: {said}", instance.id, instance.release)
         };
         self.ended.iter().map(line).collect()
+    }
+
+    /// Why the new instances of the rollout under way are not ready, where that is known.
+    #[must_use]
+    pub fn not_ready(&self) -> Option<String> {
+        let moved = self.moved.as_ref().map(|(moved, _)| moved).filter(|moved| !moved.phase.is_final())?;
+        let new = |instance: &&InstanceSeen| instance.release == moved.head.to.id && !instance.reason.is_empty();
+        let instance = self.seen.as_ref()?.instances.iter().filter(new).find(|i| i.state != InstanceState::Ready)?;
+        Some(format!("{} {}: {}", self.lane.environment, self.lane.service, instance.reason))
+    }
+
+    /// The change whose rollout was the newest here.
+    #[must_use]
+    pub fn change(&self) -> Option<&ChangeId> {
+        self.moved.as_ref().and_then(|(moved, _)| moved.head.change.as_ref())
     }
 
     fn moved(&mut self, moved: &RolloutMoved, fact: &Fact) {
@@ -150,8 +168,17 @@ impl LaneState {
             instances: self.instances(),
             traffic: self.shares(),
             held: self.held.iter().map(|(commit, _)| commit.clone()).collect(),
+            stale_secrets: self.stale_secrets(releases),
             rollout: self.rollout().filter(|rollout| rollout.ended.is_none()),
         }
+    }
+
+    fn stale_secrets(&self, releases: &BTreeMap<ReleaseId, Release>) -> Vec<String> {
+        let began = self.moved.as_ref().map_or(At(0), |(_, began)| *began);
+        let serving = self.current.as_ref().and_then(|id| releases.get(id));
+        let config = serving.and_then(|release| release.bundle.environment(&self.lane.environment));
+        let has = |name: &&String| self.secrets.get(*name).is_some_and(|set| *set > began);
+        config.map(|config| config.secrets.iter().filter(has).cloned().collect()).unwrap_or_default()
     }
 
     fn phase(&self) -> String {

@@ -365,6 +365,8 @@ impl Follow {
             ChangeState::Failed => vec![self.line(at, &format!("FAILED {}", self.failure(reason)))],
             ChangeState::Skipped => vec![Follow::more(&format!("SKIPPED {reason}; it counts as not passed"))],
             ChangeState::Cancelled => vec![self.line(at, &format!("CANCELLED {reason}"))],
+            // Its release went nowhere: a newer one took its place.
+            ChangeState::Passed if first && !reason.is_empty() => vec![self.line(at, &format!("PASSED, {reason}"))],
             ChangeState::Passed if first => vec![self.line(at, "PASSED")],
             ChangeState::Passed | ChangeState::Live | ChangeState::RolledBack => Vec::new(),
             ChangeState::Queued | ChangeState::Running | ChangeState::Waiting => Vec::new(),
@@ -407,7 +409,12 @@ impl Follow {
             })
             .take(4)
             .collect();
-        let text = if running.is_empty() { "waits for a decision".to_owned() } else { running.join(", ") };
+        let is_live = self.lanes.values().any(|lane| matches!(lane, LaneEnd::Live));
+        let text = match (running.is_empty(), is_live) {
+            (false, _) => running.join(", "),
+            (true, true) => "is live and watched for a while".to_owned(),
+            (true, false) => "waits for a decision".to_owned(),
+        };
         self.line(now, &format!("... {text}"))
     }
 }

@@ -108,6 +108,13 @@ impl ProjectState {
             Body::ReleaseMade { release, .. } => {
                 self.releases.entry(release.id.clone()).or_insert_with(|| (**release).clone());
             }
+            Body::CommandGiven(command) if command.verb == "secret" => {
+                let here =
+                    self.lanes.values_mut().filter(|lane| Some(&lane.lane.environment) == command.environment.as_ref());
+                for lane in here {
+                    lane.secrets.insert(command.what.clone(), fact.at);
+                }
+            }
             _ => {}
         }
         if let Some(id) = &fact.change
@@ -217,11 +224,20 @@ fn lane_need(state: &LaneState) -> Option<Need> {
             since: *began,
         });
     }
+    // What was taken back and is still held here is not what its author wanted to see live; only a person can mend it.
+    let taken_back = state.moved.as_ref().filter(|(moved, _)| {
+        moved.phase == Phase::RolledBack && state.held.iter().any(|(held, _)| *held == moved.head.commit)
+    });
     match &state.gate {
         Some((candidate, Gate::Wait { reason, who: Some(_), next: Some(next), .. }, since)) => {
             Some(Need { what: title(candidate.number), why: reason.clone(), command: next.clone(), since: *since })
         }
-        _ => None,
+        _ => taken_back.map(|(moved, began)| Need {
+            what: title(moved.head.to.number),
+            why: format!("was rolled back: {}", plain(&moved.reason)),
+            command: format!("slipway why {}@r{}", state.lane.service, moved.head.to.number),
+            since: *began,
+        }),
     }
 }
 

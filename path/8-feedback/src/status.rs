@@ -15,14 +15,15 @@ pub fn lines(status: &Status, now: At) -> Vec<String> {
         lines.push("  nothing waits for you".into());
     }
     for need in &status.needs_you {
-        lines.push(format!("  {}: {}, for {}", need.what, need.why, words(now.since_ms(need.since))));
+        let ago = words(now.since_ms(need.since));
+        lines.push(format!("  {} (for {ago}): {}", need.what, need.why));
         lines.push(format!("        {}", need.command));
     }
     for environment in &status.environments {
         lines.push(String::new());
         lines.push(environment.name.to_string());
         lines.extend(environment.services.iter().flat_map(|lane| {
-            let mut lines = lane_lines(lane, status, now);
+            let mut lines = lane_lines(lane, &environment.name, status, now);
             lines.extend(taken_back(status, &environment.name, lane));
             lines
         }));
@@ -35,7 +36,7 @@ pub fn lines(status: &Status, now: At) -> Vec<String> {
     for change in moving {
         let ago = words(now.since_ms(change.received));
         lines.push(format!(
-            "  {} {:<8} {} by {}, {ago} ago",
+            "  {} {:<8} \"{}\" by {}, {ago} ago",
             change.commit.short(),
             change.state.word(),
             change.subject,
@@ -45,9 +46,10 @@ pub fn lines(status: &Status, now: At) -> Vec<String> {
     lines
 }
 
-/// What was tried last and is not what serves.
+/// What was tried last and is not what serves, unless it stands among what needs you.
 fn taken_back(status: &Status, environment: &EnvironmentName, lane: &LaneView) -> Option<String> {
-    if lane.phase != "rolled-back" {
+    let title = format!("{environment} {} r", lane.name);
+    if lane.phase != "rolled-back" || status.needs_you.iter().any(|need| need.what.starts_with(&title)) {
         return None;
     }
     let rollouts = status.changes.iter().flat_map(|change| &change.rollouts);
@@ -60,6 +62,8 @@ fn taken_back(status: &Status, environment: &EnvironmentName, lane: &LaneView) -
 fn stands(lane: &LaneView) -> &str {
     match (lane.phase.as_str(), &lane.release) {
         ("rolled-back", Some(_)) => "serves again",
+        // That is how the one stands that asks to come; what serves goes on.
+        ("queued" | "waiting" | "refused", Some(_)) => "serves",
         (phase, _) => phase,
     }
 }
@@ -87,7 +91,7 @@ fn is_told(waiting: &Waiting, status: &Status) -> bool {
     status.needs_you.iter().any(told)
 }
 
-fn lane_lines(lane: &LaneView, status: &Status, now: At) -> Vec<String> {
+fn lane_lines(lane: &LaneView, environment: &EnvironmentName, status: &Status, now: At) -> Vec<String> {
     let release = lane.release.as_ref().map_or_else(|| "-".into(), |release| format!("r{}", release.number));
     let mut lines =
         vec![format!("  {:<16} {release:<6} {:<12} {}   {}", lane.name.as_str(), stands(lane), ready(lane), lane.url)];
@@ -101,7 +105,8 @@ fn lane_lines(lane: &LaneView, status: &Status, now: At) -> Vec<String> {
             rollout.reason
         ));
     }
-    if lane.traffic.len() > 1 {
+    let fails = lane.traffic.iter().any(|share| share.errors > 0);
+    if lane.traffic.len() > 1 || fails {
         for share in &lane.traffic {
             lines.push(format!(
                 "      {} {:>3} %  {} ready  5xx {} of {}",
@@ -117,6 +122,11 @@ fn lane_lines(lane: &LaneView, status: &Status, now: At) -> Vec<String> {
             instance.reason,
             words(now.since_ms(instance.since))
         ));
+    }
+    if !lane.stale_secrets.is_empty() {
+        let names = lane.stale_secrets.join(", ");
+        let command = format!("slipway restart {} --env {environment}", lane.name);
+        lines.push(format!("      {names} changed since its instances began: {command}"));
     }
     for held in &lane.held {
         let short = held.short();

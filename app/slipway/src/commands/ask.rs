@@ -17,6 +17,9 @@ pub struct Logs {
     /// Go on with what comes
     #[arg(short, long)]
     follow: bool,
+    /// Of a service: so many lines of the past
+    #[arg(short = 'n', long, value_name = "LINES", default_value_t = 200)]
+    tail: u32,
     /// Only lines that contain this text
     #[arg(long, value_name = "TEXT")]
     grep: Option<String>,
@@ -125,7 +128,7 @@ fn is_of_here(what: &str) -> bool {
 pub async fn logs(global: &Global, logs: &Logs) -> Done {
     let client = find(global)?;
     let what = named(&logs.what)?;
-    let mut query = format!("logs?what={}&follow={}", encode(&what), logs.follow);
+    let mut query = format!("logs?what={}&follow={}&tail={}", encode(&what), logs.follow, logs.tail);
     if let Some(env) = &logs.what.env {
         query.push_str(&format!("&env={}", encode(env)));
     }

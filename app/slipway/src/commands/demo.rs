@@ -60,6 +60,10 @@ pub async fn demo(global: &Global, demo: Demo) -> Done {
     if toured.is_ok() && !demo.exit {
         println!();
         println!("{} Ctrl-C ends it and removes {}", term::good("It stays up."), scratch.display());
+        println!(
+            "In another terminal: slipway status --server {}    or the page: slipway open --server {0}",
+            tour.client.url
+        );
         interrupt.recv().await;
     }
     tour.stop().await;

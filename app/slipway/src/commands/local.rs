@@ -6,24 +6,26 @@
 use crate::cli::Global;
 use crate::commands::ask::print_json;
 use crate::commands::parts::worker_options;
-use crate::exit::{CHANGE, Done, Exit, SURROUNDINGS, USAGE, surroundings};
+use crate::exit::{CHANGE, Done, Exit, INTERRUPTED, SURROUNDINGS, USAGE, surroundings};
 use crate::paths::Data;
 use crate::term;
 use clap::Args;
 use slipway_config::Config;
 use slipway_model::job::{JobDef, JobOutcome};
 use slipway_model::plan::{Item, ItemSpec, Plan as MadePlan};
-use slipway_model::{CommitId, Digest, ItemId, ProjectName, RunId, Secret};
-use slipway_plan::Draft;
+use slipway_model::{CommitId, ItemId, ProjectName, RunId, Secret};
 use slipway_plan::drive::{FILE, input, is_read};
 use slipway_ports::{RunRequest, TreeFile};
 use slipway_worker::{Worker, run_here};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
+use tokio::signal::unix::{SignalKind, signal};
 
+/// Git's mode of a symbolic link.
+const LINK: u32 = 0o120_000;
 /// After so much silence a job that runs says so.
 const SILENCE: Duration = Duration::from_secs(10);
 
@@ -75,30 +77,99 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).trim().to_owned()
 }
 
-/// Every file that is tracked, or new and not ignored, and still there.
-fn listed(root: &Path) -> Result<Vec<String>, Exit> {
-    let bytes = git(root, &["ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "-z"])?;
-    let names = bytes
-        .split(|byte| *byte == 0)
-        .filter(|name| !name.is_empty())
-        .map(|name| String::from_utf8_lossy(name).into_owned());
-    Ok(names.filter(|name| root.join(name).symlink_metadata().is_ok_and(|meta| !meta.is_dir())).collect())
+/// Every file that is tracked, or new and not ignored, and still there; with the ids that Git has or would give them.
+fn listed(root: &Path) -> Result<Vec<TreeFile>, Exit> {
+    let staged = git(root, &["ls-files", "--stage", "-z"])?;
+    let known: BTreeMap<&str, &str> = parts(&staged).filter_map(|line| read_staged(line)).collect();
+    let differing = git(root, &["diff-files", "--name-only", "-z"])?;
+    let differing: BTreeSet<&str> = parts(&differing).collect();
+    let others = git(root, &["ls-files", "--others", "--exclude-standard", "-z"])?;
+    let (mut files, mut unknown) = (Vec::new(), Vec::new());
+    for path in known.keys().copied().chain(parts(&others)) {
+        let Some(mode) = mode_of(root, path) else { continue };
+        match known.get(path).filter(|_| !differing.contains(path)) {
+            Some(id) => files.push(TreeFile { path: path.to_owned(), mode, id: (*id).to_owned() }),
+            None => unknown.push((path.to_owned(), mode)),
+        }
+    }
+    let ids = hashed(root, &unknown)?;
+    files.extend(unknown.into_iter().zip(ids).map(|((path, mode), id)| TreeFile { path, mode, id }));
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(files)
 }
 
-fn tree_file(root: &Path, path: &str) -> Result<TreeFile, Exit> {
+fn parts(bytes: &[u8]) -> impl Iterator<Item = &str> {
+    bytes.split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok()).filter(|name| !name.is_empty())
+}
+
+/// `MODE ID STAGE<tab>PATH` of `git ls-files --stage`; not a submodule.
+fn read_staged(line: &str) -> Option<(&str, &str)> {
+    let (head, path) = line.split_once('\t')?;
+    let mut head = head.split(' ');
+    let (mode, id) = (head.next()?, head.next()?);
+    (mode != "160000").then_some((path, id))
+}
+
+/// Git's mode of a file that is there and is one.
+fn mode_of(root: &Path, path: &str) -> Option<u32> {
     use std::os::unix::fs::PermissionsExt;
-    let failed = |error: std::io::Error| Exit::new(SURROUNDINGS, format!("`{path}`: {error}"));
-    let full = root.join(path);
-    let meta = full.symlink_metadata().map_err(failed)?;
-    let (mode, bytes) = if meta.is_symlink() {
-        (0o120_000, std::fs::read_link(&full).map_err(failed)?.into_os_string().into_encoded_bytes())
-    } else {
-        (
-            if meta.permissions().mode() & 0o111 == 0 { 0o100_644 } else { 0o100_755 },
-            std::fs::read(&full).map_err(failed)?,
-        )
-    };
-    Ok(TreeFile { path: path.to_owned(), mode, id: Digest::of(&bytes).hex().to_owned() })
+    let meta = root.join(path).symlink_metadata().ok()?;
+    if meta.is_symlink() {
+        return Some(LINK);
+    }
+    let executable = meta.permissions().mode() & 0o111 != 0;
+    meta.is_file().then_some(if executable { 0o100_755 } else { 0o100_644 })
+}
+
+/// What Git would call the bytes of these files, in their order.
+fn hashed(root: &Path, files: &[(String, u32)]) -> Result<Vec<String>, Exit> {
+    let mut ids = Vec::with_capacity(files.len());
+    for chunk in files.chunk_by(|(a, mode_a), (b, mode_b)| {
+        ![*mode_a, *mode_b].contains(&LINK) && !a.contains('\n') && !b.contains('\n')
+    }) {
+        let first = chunk.first().map(|(path, mode)| (path.as_str(), *mode));
+        let answer = match first {
+            Some((path, LINK)) => {
+                let target = std::fs::read_link(root.join(path)).map_err(surroundings)?;
+                asked_git(root, &["hash-object", "--stdin"], target.into_os_string().into_encoded_bytes())?
+            }
+            // A name of two lines cannot be one line.
+            Some((path, _)) if path.contains('\n') => git(root, &["hash-object", "--", path])?,
+            _ => {
+                let paths: Vec<&str> = chunk.iter().map(|(path, _)| path.as_str()).collect();
+                asked_git(root, &["hash-object", "--stdin-paths"], format!("{}\n", paths.join("\n")).into_bytes())?
+            }
+        };
+        ids.extend(String::from_utf8_lossy(&answer).lines().map(ToOwned::to_owned));
+    }
+    if ids.len() == files.len() {
+        return Ok(ids);
+    }
+    Err(Exit::new(SURROUNDINGS, "files of this repository changed while they were read").hint("ask once more"))
+}
+
+/// As [`git`], with something to read.
+fn asked_git(root: &Path, arguments: &[&str], input: Vec<u8>) -> Result<Vec<u8>, Exit> {
+    use std::io::Write;
+    let mut child = Command::new("git")
+        .arg("-C")
+        .arg(root)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(surroundings)?;
+    let pipe = child.stdin.take();
+    let writing = std::thread::spawn(move || pipe.map_or(Ok(()), |mut pipe| pipe.write_all(&input)));
+    let output = child.wait_with_output().map_err(surroundings)?;
+    // Git that ended early says so by its exit.
+    let _ = writing.join();
+    output
+        .status
+        .success()
+        .then_some(output.stdout)
+        .ok_or_else(|| Exit::new(SURROUNDINGS, format!("git {} failed", arguments.first().unwrap_or(&""))))
 }
 
 fn read_file(root: &Path) -> Result<Config, Exit> {
@@ -117,14 +188,14 @@ fn read_file(root: &Path) -> Result<Config, Exit> {
 pub fn tree(global: &Global) -> Result<Tree, Exit> {
     let root = PathBuf::from(text(&git(Path::new("."), &["rev-parse", "--show-toplevel"])?));
     let config = read_file(&root)?;
-    let files = listed(&root)?.iter().map(|path| tree_file(&root, path)).collect::<Result<Vec<_>, _>>()?;
+    let files = listed(&root)?;
     let mut texts = BTreeMap::new();
     for file in files.iter().filter(|file| is_read(&file.path, &config)) {
         let bytes = std::fs::read(root.join(&file.path)).map_err(surroundings)?;
         texts.insert(file.path.clone(), String::from_utf8_lossy(&bytes).into_owned());
     }
     let folder = root.file_name().map(|name| name.to_string_lossy().to_lowercase().replace(['_', '.', ' '], "-"));
-    let remote = crate::client::remote().map(|(_, project)| project);
+    let remote = crate::client::remote().map(|remote| remote.project);
     let named = config.project.as_ref().map(|project| project.value.clone());
     let name = global.project.clone().or(named).or(remote.clone()).or(folder).unwrap_or_else(|| "project".into());
     let branch = git(&root, &["symbolic-ref", "--short", "-q", "HEAD"])
@@ -135,14 +206,10 @@ pub fn tree(global: &Global) -> Result<Tree, Exit> {
 
 /// The plan of a tree of which nothing is known yet: everything runs.
 pub fn draft(tree: &Tree) -> Result<MadePlan, Exit> {
-    Ok(slipway_plan::decide(undecided(tree, None)?, &BTreeMap::new()))
-}
-
-/// The items of a tree, before anything is known of them. `changed` are the paths that differ from what is compared.
-pub fn undecided(tree: &Tree, changed: Option<BTreeSet<String>>) -> Result<Draft, Exit> {
     let (config, files, texts) = (tree.config.clone(), tree.files.clone(), tree.texts.clone());
-    let input = input(&tree.name, config, &tree.branch, files, changed, texts, "", "push");
-    slipway_plan::draft(&input).map_err(|problems| Exit::new(CHANGE, problems.join("\n")))
+    let input = input(&tree.name, config, &tree.branch, files, None, texts, "", "push");
+    let draft = slipway_plan::draft(&input).map_err(|problems| Exit::new(CHANGE, problems.join("\n")))?;
+    Ok(slipway_plan::decide(draft, &BTreeMap::new()))
 }
 
 /// What was found out about the tree.
@@ -177,9 +244,38 @@ pub async fn run(global: &Global, run: &Run) -> Done {
     let wanted = choose(&plan, &run.jobs)?;
     let data = Data(std::env::temp_dir().join(format!("slipway-run-{}", std::process::id())));
     std::fs::create_dir_all(data.work()).map_err(surroundings)?;
-    let done = run_all(global, &tree, &wanted, &data).await;
+    let done = in_folder(global, &tree, &wanted, &data).await;
     let _ = std::fs::remove_dir_all(&data.0);
     done
+}
+
+async fn in_folder(global: &Global, tree: &Tree, jobs: &[Item], data: &Data) -> Done {
+    let asked_to_end = told_to_end()?;
+    let worker = Worker::open(worker_options(data).await?).await.map_err(surroundings)?;
+    tokio::select! {
+        biased;
+        () = asked_to_end => {
+            eprintln!("\nending what runs");
+            worker.lose_all("it was interrupted");
+            worker.idle().await;
+            Err(Exit::silent(INTERRUPTED))
+        }
+        done = run_all(global, &worker, tree, jobs, data) => done,
+    }
+}
+
+/// Returns when a person or the system wants this command to end: Ctrl-C, a closed terminal, a polite kill.
+fn told_to_end() -> Result<impl Future<Output = ()>, Exit> {
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(surroundings)?;
+    let mut term = signal(SignalKind::terminate()).map_err(surroundings)?;
+    let mut closed = signal(SignalKind::hangup()).map_err(surroundings)?;
+    Ok(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = term.recv() => {}
+            _ = closed.recv() => {}
+        }
+    })
 }
 
 /// The jobs asked for, with all that they need, in order.
@@ -244,10 +340,9 @@ fn in_order(jobs: &[&Item], mut wanted: BTreeSet<ItemId>) -> Vec<Item> {
     ordered
 }
 
-async fn run_all(global: &Global, tree: &Tree, jobs: &[Item], data: &Data) -> Done {
+async fn run_all(global: &Global, worker: &Worker, tree: &Tree, jobs: &[Item], data: &Data) -> Done {
     let lower = data.0.join("tree");
     lay_out(tree, &lower)?;
-    let worker = Worker::open(worker_options(data).await?).await.map_err(surroundings)?;
     let mut outcomes: BTreeMap<String, JobOutcome> = BTreeMap::new();
     let mut failed = Vec::new();
     for item in jobs {
@@ -268,7 +363,7 @@ async fn run_all(global: &Global, tree: &Tree, jobs: &[Item], data: &Data) -> Do
             failed.push(name);
             continue;
         }
-        let outcome = one(&worker, tree, job, &lower, &outcomes, global.json).await?;
+        let outcome = one(worker, tree, job, &lower, &outcomes, global.json).await?;
         report(global, &name, &outcome)?;
         if !outcome.result.satisfies() {
             failed.push(name);
@@ -379,7 +474,7 @@ fn lay_out(tree: &Tree, into: &Path) -> Done {
         if let Some(folder) = to.parent() {
             std::fs::create_dir_all(folder).map_err(failed)?;
         }
-        if file.mode == 0o120_000 {
+        if file.mode == LINK {
             std::os::unix::fs::symlink(std::fs::read_link(&from).map_err(failed)?, &to).map_err(failed)?;
         } else if std::fs::hard_link(&from, &to).is_err() {
             std::fs::copy(&from, &to).map_err(failed)?;

@@ -4,6 +4,7 @@ pub mod acts;
 pub mod ask;
 pub mod demo;
 pub mod doctor;
+pub mod front;
 pub mod lint;
 pub mod list;
 pub mod local;

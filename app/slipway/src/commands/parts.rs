@@ -1,6 +1,7 @@
 //! `serve`, `node start`, `worker start`: the parts alone, as `up` starts them.
 
 use crate::cli::{Global, address};
+use crate::commands::front::Front;
 use crate::exit::{Done, Exit, SURROUNDINGS, surroundings};
 use crate::paths::Data;
 use crate::wire::serve::{ServeOptions, make_private, program, serve as run_serve};
@@ -40,6 +41,9 @@ pub struct Part {
     /// Where the proxy listens
     #[arg(long, value_parser = address, default_value = "127.0.0.1:8480")]
     pub proxy: SocketAddr,
+    /// TLS, and whom to believe
+    #[command(flatten)]
+    pub front: Front,
 }
 
 /// `slipway serve`.
@@ -67,6 +71,8 @@ pub async fn node(global: &Global, part: Part) -> Done {
     let mut options = NodeOptions::new(data.node(), data.link_socket(), program()?, unpack);
     options.fd_store_socket = Some(data.fd_socket());
     options.proxy_addresses = vec![part.proxy];
+    options.say = Arc::new(|line| eprintln!("{line}"));
+    part.front.apply(&mut options)?;
     let mut term = signal(SignalKind::terminate()).map_err(surroundings)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(surroundings)?;
     let leave = Box::pin(async move {

@@ -4,12 +4,16 @@ use crate::cli::Global;
 use crate::client::{encode, find};
 use crate::commands::acts::confirm;
 use crate::commands::ask::{path, print_json};
-use crate::exit::{Done, Exit, USAGE};
+use crate::exit::{Done, Exit, INTERRUPTED, USAGE, surroundings};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::Value;
-use std::io::{IsTerminal, Read};
+use std::io::{BufRead, IsTerminal, Read};
+
+/// The longest value that is read; the server takes less.
+const VALUE_BYTES_MAX: u64 = 1024 * 1024;
+const CTRL_C: u8 = 3;
 
 /// Secrets.
 #[derive(Debug, Args)]
@@ -63,6 +67,9 @@ pub async fn secret(global: &Global, secret: &Secret) -> Done {
             if global.json {
                 return print_json(&all);
             }
+            if all.is_empty() {
+                eprintln!("no secrets are set; `slipway secret add NAME` sets one");
+            }
             for secret in &all {
                 let text = |key: &str| secret.get(key).and_then(Value::as_str).unwrap_or_default();
                 let (env, name) = place(secret);
@@ -83,6 +90,13 @@ pub async fn secret(global: &Global, secret: &Secret) -> Done {
                 return print_json(&done);
             }
             println!("{} is set, version {}", named.name, done.get("version").and_then(Value::as_u64).unwrap_or(0));
+            let users = done.get("used_by").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+            for service in users.filter(|_| !global.quiet) {
+                let env = named.env.as_deref().unwrap_or_default();
+                eprintln!(
+                    "  instances of {service} keep the value that they began with: slipway restart {service} --env {env}"
+                );
+            }
             Ok(())
         }
         SecretAct::Rm { named, yes } => {
@@ -109,11 +123,13 @@ fn place(secret: &Value) -> (Option<&str>, &str) {
 }
 
 fn value() -> Result<Bytes, Exit> {
-    if std::io::stdin().is_terminal() {
-        eprintln!("the value, then Ctrl-D:");
-    }
-    let mut bytes = Vec::new();
-    std::io::stdin().lock().take(1024 * 1024).read_to_end(&mut bytes).map_err(crate::exit::surroundings)?;
+    let mut bytes = if std::io::stdin().is_terminal() {
+        typed()?
+    } else {
+        let mut bytes = Vec::new();
+        std::io::stdin().lock().take(VALUE_BYTES_MAX).read_to_end(&mut bytes).map_err(surroundings)?;
+        bytes
+    };
     // `echo value | slipway secret add` should not put a line break into the secret.
     if bytes.last() == Some(&b'\n') {
         bytes.pop();
@@ -122,4 +138,26 @@ fn value() -> Result<Bytes, Exit> {
         return Err(Exit::new(USAGE, "no value came on standard input").hint("slipway secret add NAME < file"));
     }
     Ok(Bytes::from(bytes))
+}
+
+/// One line of a terminal, which does not show it.
+fn typed() -> Result<Vec<u8>, Exit> {
+    use rustix::termios::{LocalModes, OptionalActions, tcgetattr, tcsetattr};
+    let stdin = std::io::stdin();
+    eprint!("the value (not shown), then Enter: ");
+    let shown = tcgetattr(&stdin).map_err(surroundings)?;
+    let mut hidden = shown.clone();
+    hidden.local_modes.remove(LocalModes::ECHO);
+    // Ctrl-C would leave a terminal that shows nothing: it is a character here, and means the same.
+    hidden.local_modes.remove(LocalModes::ISIG);
+    tcsetattr(&stdin, OptionalActions::Flush, &hidden).map_err(surroundings)?;
+    let mut bytes = Vec::new();
+    let read = stdin.lock().take(VALUE_BYTES_MAX).read_until(b'\n', &mut bytes);
+    let _ = tcsetattr(&stdin, OptionalActions::Now, &shown);
+    eprintln!("");
+    read.map_err(surroundings)?;
+    if bytes.contains(&CTRL_C) {
+        return Err(Exit::silent(INTERRUPTED));
+    }
+    Ok(bytes)
 }

@@ -2,12 +2,16 @@
 
 use crate::cli::Global;
 use crate::client::{encode, find};
+use crate::commands::acts::confirm;
 use crate::commands::ask::print_json;
-use crate::exit::Done;
+use crate::exit::{Done, Exit, USAGE};
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use http::Method;
 use serde_json::{Value, json};
+
+/// What a token may do, as `Right` of the server names it.
+const RIGHTS: [&str; 7] = ["read", "push", "run", "deploy", "approve", "secrets", "admin"];
 
 /// Tokens.
 #[derive(Debug, Args)]
@@ -26,6 +30,9 @@ enum TokenAct {
     Rm {
         /// The id that `ls` shows
         id: String,
+        /// Do not ask
+        #[arg(short = 'y', long)]
+        yes: bool,
     },
 }
 
@@ -64,6 +71,10 @@ pub async fn token(global: &Global, token: &Token) -> Done {
             Ok(())
         }
         TokenAct::Add(add) => {
+            if let Some(wrong) = add.rights.iter().find(|right| !RIGHTS.contains(&right.as_str())) {
+                return Err(Exit::new(USAGE, format!("there is no right `{wrong}`"))
+                    .hint(format!("there are {}", RIGHTS.join(", "))));
+            }
             let body = json!({ "name": add.name, "rights": add.rights, "project": global.project, "days": add.days });
             let made: Value = client.send(Method::POST, "/api/v1/tokens", &body).await?;
             if global.json {
@@ -73,7 +84,11 @@ pub async fn token(global: &Global, token: &Token) -> Done {
             eprintln!("it is not shown again");
             Ok(())
         }
-        TokenAct::Rm { id } => {
+        TokenAct::Rm { id, yes } => {
+            if !yes {
+                eprintln!("will remove token {id}; who uses it is locked out at once");
+                confirm()?;
+            }
             let _: Value = client.json(Method::DELETE, &format!("/api/v1/tokens/{}", encode(id)), Bytes::new()).await?;
             println!("{id} is removed");
             Ok(())

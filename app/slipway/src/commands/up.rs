@@ -5,6 +5,7 @@
 
 use crate::cli::{Global, address};
 use crate::client::Client;
+use crate::commands::front::Front;
 use crate::commands::supervise::{Part, last_words, recorded};
 use crate::commands::watch::fact;
 use crate::exit::{Done, Exit, SURROUNDINGS, surroundings};
@@ -49,6 +50,9 @@ pub struct Up {
     /// The domain under which services are reached
     #[arg(long, default_value = "localhost")]
     pub domain: String,
+    /// TLS, and whom to believe
+    #[command(flatten)]
+    pub front: Front,
 }
 
 /// Options of `down`.
@@ -62,9 +66,10 @@ pub struct Down {
 /// `slipway up`.
 pub async fn up(global: &Global, up: Up) -> Done {
     let data = Data::find(global.data.clone());
+    up.front.check()?;
     if !data.0.exists() {
         // A taken port is said before anything is made.
-        for asked in [up.http, up.proxy] {
+        for asked in [up.http, up.proxy].into_iter().chain(up.front.proxy_tls) {
             TcpListener::bind(asked).map_err(|error| taken(asked, &error))?;
         }
     }
@@ -74,7 +79,7 @@ pub async fn up(global: &Global, up: Up) -> Done {
     let held = lock(&data.0.join("lock"), "slipway up")?;
     let (http, proxy) = addresses(&data, &up)?;
     let store = FdStore::serve(&data.fd_socket()).map_err(surroundings)?;
-    let parts = parts(&data, http, proxy, &up.domain)?;
+    let parts = parts(&data, http, proxy, &up)?;
     let (stop, told) = watch::channel(None);
     let mut tasks = Vec::new();
     let mut pids = Vec::new();
@@ -94,7 +99,7 @@ pub async fn up(global: &Global, up: Up) -> Done {
         sockets_kept(&store).await;
     }
     crate::client::remember(&client.url, &data);
-    announce(global, &data, http, proxy, &pids);
+    announce(global, &data, http, &served(proxy, &up), &pids);
     let events = tokio::spawn(print_events(global.json, client));
     let ending = ending().await;
     events.abort();
@@ -149,11 +154,13 @@ async fn ending() -> Signal {
     }
 }
 
-fn parts(data: &Data, http: SocketAddr, proxy: SocketAddr, domain: &str) -> Result<Vec<Part>, Exit> {
+fn parts(data: &Data, http: SocketAddr, proxy: SocketAddr, up: &Up) -> Result<Vec<Part>, Exit> {
     let exe = program()?;
     let folder = data.0.display().to_string();
     let part = |name, arguments: Vec<String>| Part { name, exe: exe.clone(), arguments };
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let mut node = words(&["node", "start", "--data", &folder, "--proxy", &proxy.to_string()]);
+    node.extend(up.front.words()?);
     Ok(vec![
         part(
             "serve",
@@ -166,10 +173,10 @@ fn parts(data: &Data, http: SocketAddr, proxy: SocketAddr, domain: &str) -> Resu
                 "--proxy",
                 &proxy.to_string(),
                 "--domain",
-                domain,
+                &up.domain,
             ]),
         ),
-        part("node", words(&["node", "start", "--data", &folder, "--proxy", &proxy.to_string()])),
+        part("node", node),
         part("worker", words(&["worker", "start", "--data", &folder])),
     ])
 }
@@ -228,18 +235,24 @@ async fn sockets_kept(store: &FdStore) {
     }
 }
 
-fn announce(global: &Global, data: &Data, http: SocketAddr, proxy: SocketAddr, pids: &[watch::Receiver<u32>]) {
+/// Where services are served.
+fn served(proxy: SocketAddr, up: &Up) -> Vec<String> {
+    let tls = up.front.proxy_tls.map(|tls| format!("https://{tls}"));
+    std::iter::once(format!("http://{proxy}")).chain(tls).collect()
+}
+
+fn announce(global: &Global, data: &Data, http: SocketAddr, served: &[String], pids: &[watch::Receiver<u32>]) {
     let pid = |index: usize| pids.get(index).map_or(0, |pid| *pid.borrow());
     if global.json {
         let line = serde_json::json!({
-            "ready": true, "url": format!("http://{http}"), "proxy": [format!("http://{proxy}")], "data": data.0,
+            "ready": true, "url": format!("http://{http}"), "proxy": served, "data": data.0,
             "token_file": data.token(), "server_pid": pid(0), "node_pid": pid(1), "worker_pid": pid(2),
         });
         offer!("{line}");
         return;
     }
     offer!("{} http://{http}", term::good("slipway is up at"));
-    offer!("  services are served on http://{proxy}");
+    offer!("  services are served on {}", served.join(" and "));
     offer!("  data in {}, first token in {}", data.0.display(), data.token().display());
     offer!();
     offer!("  push a repository; its name makes the project:");

@@ -57,10 +57,11 @@ impl LogSource for LocalLogs {
         &self,
         lane: &Lane,
         release: Option<&ReleaseId>,
+        tail: usize,
         follow: bool,
     ) -> Fut<'_, Result<mpsc::Receiver<String>, String>> {
         let wanted =
-            LogsWanted { lane: lane.clone(), release: release.cloned(), follow, since: None, tail: Some(1000) };
+            LogsWanted { lane: lane.clone(), release: release.cloned(), follow, since: None, tail: Some(tail) };
         Box::pin(async move {
             let (lines, taken) = mpsc::channel(LINES);
             let mut stream = self.node.logs(wanted).await.map_err(|error| chain(&error))?;

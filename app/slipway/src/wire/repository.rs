@@ -3,10 +3,8 @@
 use crate::exit::chain;
 use slipway_git::{Git, GitError, ObjectView, Oid};
 use slipway_model::{At, CommitId, ProjectName};
+use slipway_ports::repository::FILE_BYTES_MAX;
 use slipway_ports::{CommitInfo, Fut, RepoError, Repository, TreeFile};
-
-/// The largest file that a plan or check reads.
-const FILE_BYTES: u64 = 2 * 1024 * 1024;
 
 /// Git repositories of this machine.
 pub struct GitRepository(pub Git);
@@ -62,7 +60,12 @@ impl Repository for GitRepository {
 
     fn read(&self, project: &ProjectName, id: &CommitId, path: &str) -> Fut<'_, Result<Option<Vec<u8>>, RepoError>> {
         let (view, oid, path) = (self.view(project), oid(id), path.to_owned());
-        Box::pin(async move { view?.read(oid?, path, FILE_BYTES).await.map_err(|error| said(&error)) })
+        Box::pin(async move {
+            view?.read(oid?, &path, FILE_BYTES_MAX).await.map_err(|error| match error {
+                GitError::TooLarge { .. } => RepoError::too_large(&path),
+                other => said(&other),
+            })
+        })
     }
 
     fn changed(

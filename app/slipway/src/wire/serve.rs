@@ -77,6 +77,7 @@ pub async fn serve(options: ServeOptions, leave: impl Future<Output = ()>) -> Do
         registry: slipway_registry::router(engines.registry.clone()),
         clean_up: asked(&road, &engines),
         url,
+        data: data.0.clone(),
         address: format!("http://{address}"),
         hosts: vec![options.domain.clone(), options.http.ip().to_string()],
     };
@@ -235,11 +236,16 @@ async fn run(
     if let Err(error) = slipway_server::push::reconcile(&road, &engines.git).await {
         eprintln!("{} reconciling refs: {error}", now());
     }
-    let driving = road.clone();
+    let (driving, leaving) = (road.clone(), road.clone());
     let drive = tokio::spawn(async move { driving.run().await });
     let http = slipway_server::listen::serve(listener, server.router());
     tokio::select! {
-        () = leave => Ok(()),
+        () = leave => {
+            if let Err(error) = leaving.leave().await {
+                eprintln!("{} leaving: {}", now(), chain(&error));
+            }
+            Ok(())
+        }
         () = http => Err(Exit::new(SURROUNDINGS, "nothing listens any more")),
         ended = drive => match ended {
             Ok(Ok(())) => Err(Exit::new(SURROUNDINGS, "the journal's thread has ended")),

@@ -116,6 +116,8 @@ pub fn service_policy(config: &Config, facts: &Facts, name: &str, environment: &
         None => return None,
     };
     let path = path(service, detected, name);
+    let mut inputs = given(&service.inputs, Vec::new());
+    move_all(elsewhere(config, facts, name).as_ref(), &mut inputs.value);
     let health = service.health.as_ref().map(|health| &health.value);
     let timeout = health.and_then(|health| health.timeout.clone());
     let interval = health.and_then(|health| health.interval.clone());
@@ -142,15 +144,15 @@ pub fn service_policy(config: &Config, facts: &Facts, name: &str, environment: &
         stop_signal: given(&service.stop.signal, Signal::Term),
         stop_grace: given(&service.stop.grace, Millis(10 * SECOND)),
         drain_timeout: given(&service.drain_timeout, Millis(30 * SECOND)),
-        inputs: given(&service.inputs, Vec::new()),
+        inputs,
         needs: names(service.needs.as_ref()),
     })
 }
 
 /// One job of the file as it holds, by its id; nothing when the file has none.
-pub fn job_policy(config: &Config, id: &str) -> Option<JobPolicy> {
+pub fn job_policy(config: &Config, facts: &Facts, id: &str) -> Option<JobPolicy> {
     let job = config.job(id)?;
-    Some(JobPolicy {
+    let mut policy = JobPolicy {
         id: id.to_owned(),
         work: job.work.clone(),
         needs: names(job.needs.as_ref()),
@@ -165,7 +167,31 @@ pub fn job_policy(config: &Config, id: &str) -> Option<JobPolicy> {
         retry_on: given(&job.retry.on, vec![RetryOn::Infrastructure, RetryOn::Network, RetryOn::Memory]),
         timeout: given(&job.timeout, Millis(10 * MINUTE)),
         network: given(&job.network, true),
-    })
+    };
+    let elsewhere = id.split_once('/').and_then(|(service, _)| elsewhere(config, facts, service));
+    let artifacts = policy.artifacts.values_mut().map(|paths| &mut paths.value);
+    for patterns in artifacts.chain(&mut policy.inputs.value).chain([&mut policy.produces.value]) {
+        move_all(elsewhere.as_ref(), patterns);
+    }
+    Some(policy)
+}
+
+/// Patterns of a service without a `path:` were read below a folder of its name: where it was found elsewhere, what they
+/// begin with, and what they should.
+fn elsewhere(config: &Config, facts: &Facts, service: &str) -> Option<(String, String)> {
+    let found = facts.services.get(service).filter(|found| found.path != service)?;
+    let given = config.services.get(service).is_some_and(|entry| entry.path.is_some());
+    let folder = if found.path == "." { String::new() } else { format!("{}/", found.path) };
+    (!given).then(|| (format!("{service}/"), folder))
+}
+
+fn move_all(elsewhere: Option<&(String, String)>, patterns: &mut [String]) {
+    let Some((from, to)) = elsewhere else { return };
+    for pattern in patterns {
+        if let Some(rest) = pattern.strip_prefix(from) {
+            *pattern = format!("{to}{rest}");
+        }
+    }
 }
 
 fn path(service: &Service, detected: Option<&DetectedService>, name: &str) -> Effective<String> {

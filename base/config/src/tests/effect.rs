@@ -115,7 +115,7 @@ fn explain_prints_the_whole_process_or_one_part_of_it() {
 #[test]
 fn a_job_has_its_defaults() {
     let config = good("jobs: { a: { run: x } }\n");
-    let policy = job_policy(&config, "a").expect("the file has it");
+    let policy = job_policy(&config, &Facts::default(), "a").expect("the file has it");
     assert_eq!(policy.timeout.value, Millis(600_000));
     assert_eq!((policy.retry_max.value, policy.network.value), (0, true));
 }

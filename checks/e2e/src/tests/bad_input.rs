@@ -132,6 +132,24 @@ fn folders_without_end_fail_their_change_and_nothing_else() {
 }
 
 #[test]
+fn a_dockerfile_without_end_fails_its_change_with_the_limit_and_is_not_tried_again() {
+    let world = World::start();
+    let repo = Repo::web(&world, "labels", 1);
+    let dockerfile = std::fs::read_to_string(repo.root.join("web/Dockerfile")).unwrap();
+    repo.write("web/Dockerfile", &format!("{dockerfile}{}", "LABEL a=b\n".repeat(220_000)));
+    let commit = repo.commit("labels");
+    let what = "`web/Dockerfile` has more than 2 MiB, the most that is read of one file; make it shorter";
+    let pushed = repo.push_main().says("FAILED").says(what).not("LIVE");
+    assert!(!pushed.text.contains("again in"), "{}", pushed.text);
+    repo.slipway(&["watch", &commit]).expect(1);
+    let log = std::fs::read_to_string(world.data().join("logs/serve.log")).unwrap_or_default();
+    assert!(!log.contains("again in"), "{log}");
+    repo.write("web/Dockerfile", &dockerfile);
+    repo.commit("short");
+    repo.push_main().says("LIVE");
+}
+
+#[test]
 fn a_service_that_listens_elsewhere_is_explained_from_what_was_seen() {
     let world = World::start();
     let repo = Repo::web(&world, "elsewhere", 1);

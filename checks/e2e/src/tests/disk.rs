@@ -72,6 +72,29 @@ fn a_full_disk_is_told_and_what_it_stopped_goes_on_when_there_is_room() {
 }
 
 #[test]
+fn a_disk_that_is_nearly_full_is_told_before_anything_fails() {
+    let dir = scratch();
+    let disk = Disk::under(&dir, "size=64m");
+    let world = World::start_in(dir);
+    let ready = || get(&world.url, "/readyz").unwrap();
+    assert_eq!((ready().status, ready().body.as_str()), (200, "ok\n"));
+    disk.fill(4 * 1024 * 1024);
+    let told = ready();
+    assert_eq!(told.status, 503, "{}", told.body);
+    for part in [&format!("`{}` is nearly full", world.data().display()), "less than 16 MiB", "slipway image gc"] {
+        assert!(told.body.contains(part), "`{part}` is missing in {}", told.body);
+    }
+    // It is a warning for who looks; what was asked for still works.
+    assert_eq!(get(&world.url, "/healthz").unwrap().status, 200);
+    let repo = Repo::new(&world, "tight");
+    repo.write("slipway.yaml", "jobs: { test: { run: echo tested, network: off } }\n");
+    repo.commit("one");
+    repo.push_main().says("PASSED");
+    disk.room();
+    assert_eq!(ready().status, 200);
+}
+
+#[test]
 fn a_disk_that_is_too_full_for_a_blob_is_told_and_the_job_is_tried_again() {
     let dir = scratch();
     let disk = Disk::under(&dir, "size=64m");

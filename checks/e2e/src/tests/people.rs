@@ -52,7 +52,7 @@ fn two_people_share_a_repository_over_the_network_each_with_a_token() {
     let list = kims.slipway(&["token", "ls", "--json"]).expect(0).json();
     let id =
         list.as_array().unwrap().iter().find(|one| one["name"] == "lee").unwrap()["id"].as_str().unwrap().to_owned();
-    kims.slipway(&["token", "rm", &id]).expect(0);
+    kims.slipway(&["token", "rm", &id, "-y"]).expect(0);
     lees.behave("web", "version of somebody");
     assert!(!lees.pushing_with(&lee, &["slipway", "main"]).end().ok);
     assert_eq!(says("/"), "version of kim");

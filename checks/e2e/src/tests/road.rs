@@ -69,8 +69,8 @@ fn nothing_is_without_a_commit(world: &World, repo: &Repo<'_>) {
         known(&world.api(&format!("/api/v1/projects/{}/changes/{change}", repo.project))["commit"]);
     }
     let unpushed = repo.commit("never pushed");
-    for what in [unpushed.as_str(), "sha256:0000", "merged/web:latest"] {
-        repo.slipway(&["deploy", what, "--env", "production", "-y"]).expect(1);
+    for (what, code) in [(unpushed.as_str(), 1), ("sha256:0000", 2), ("merged/web:latest", 2)] {
+        repo.slipway(&["deploy", what, "--env", "production", "-y"]).expect(code);
     }
 }
 

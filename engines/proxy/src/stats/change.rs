@@ -5,8 +5,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use crate::proxy::Shared;
@@ -14,6 +16,28 @@ use crate::table::ServiceKey;
 
 /// The shortest time between two answers to one watcher.
 const GAP: Duration = Duration::from_millis(5);
+
+/// Wakes watchers. Without one that waits, telling costs a load.
+#[derive(Default)]
+pub(crate) struct Recorded {
+    waiting: AtomicBool,
+    notify: Notify,
+}
+
+impl Recorded {
+    pub(crate) fn tell(&self) {
+        if self.waiting.load(SeqCst) && self.waiting.swap(false, SeqCst) {
+            self.notify.notify_waiters();
+        }
+    }
+
+    /// What wakes after the next change. Counters that moved before were seen by whoever looks after this.
+    pub(crate) fn notified(&self) -> tokio::sync::futures::Notified<'_> {
+        let notified = self.notify.notified();
+        self.waiting.store(true, SeqCst);
+        notified
+    }
+}
 
 /// A watcher of counters, made by [`crate::Proxy::changes`].
 pub struct Changes {

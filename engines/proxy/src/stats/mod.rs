@@ -10,16 +10,16 @@ pub(crate) mod samples;
 pub(crate) mod snapshot;
 pub(crate) mod suspects;
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::{Method, StatusCode};
-use tokio::sync::Notify;
-
+use crate::proxy::Shared;
 use crate::routes::fnv;
 use crate::table::{RELEASES_MAX, ServiceKey};
+use change::Recorded;
 use histogram::Histogram;
+use http::{Method, StatusCode};
 use pattern::{PATTERNS_MAX, Patterns};
 use samples::{FailureKind, Sample, Samples};
 use snapshot::{Count, PathCount, ReleaseStats, Stats};
@@ -38,7 +38,8 @@ pub(crate) struct ServiceCounters {
     patterns: Patterns,
     suspects: Suspects,
     releases: Mutex<Vec<Arc<ReleaseCounters>>>,
-    recorded: Arc<Notify>,
+    recorded: Arc<Recorded>,
+    warned: AtomicBool,
 }
 
 /// What is counted for one release of a service.
@@ -154,7 +155,7 @@ impl ReleaseCounters {
 
 impl ServiceCounters {
     /// `recorded` is told of every change.
-    pub(crate) fn new(key: ServiceKey, recorded: Arc<Notify>) -> Self {
+    pub(crate) fn new(key: ServiceKey, recorded: Arc<Recorded>) -> Self {
         ServiceCounters {
             seed: fnv(key.to_string().as_bytes()),
             key,
@@ -168,6 +169,7 @@ impl ServiceCounters {
             suspects: Suspects::default(),
             releases: Mutex::default(),
             recorded,
+            warned: AtomicBool::new(false),
         }
     }
 
@@ -177,7 +179,7 @@ impl ServiceCounters {
     }
 
     pub(crate) fn version(&self) -> u64 {
-        self.version.load(Relaxed)
+        self.version.load(std::sync::atomic::Ordering::SeqCst)
     }
 
     /// The number of the next request.
@@ -232,10 +234,21 @@ impl ServiceCounters {
         self.moved();
     }
 
+    /// The service tries to set the control plane's session. Said once: it may try with every answer.
+    pub(crate) fn set_own_cookie(&self, shared: &Shared) {
+        if !self.warned.swap(true, Relaxed) {
+            shared.warn(&format!(
+                "{} sets a cookie named `slipway`, which is the control plane's session: it is dropped from its answers",
+                self.key
+            ));
+        }
+    }
+
     fn moved(&self) {
-        // Release: who reads this version also reads what was counted before it.
-        self.version.fetch_add(1, std::sync::atomic::Ordering::Release);
-        self.recorded.notify_waiters();
+        // Who reads this version also reads what was counted before it; and of this and a watcher that begins to
+        // wait, one sees the other.
+        self.version.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        self.recorded.tell();
     }
 
     pub(crate) fn read(&self) -> Stats {

@@ -6,9 +6,6 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
-use http::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderValue, REFERER, USER_AGENT,
-};
 use serde::{Deserialize, Serialize};
 
 /// Samples of one release.
@@ -57,37 +54,22 @@ pub struct Sample {
     pub body: String,
 }
 
-/// The header fields of a request that a sample would show; references into its head.
-pub(crate) struct Shown {
-    values: [Option<HeaderValue>; 6],
-    secrets: [bool; 2],
-}
+const SHOWN: [&str; 6] = ["host", "user-agent", "accept", "content-type", "content-length", "referer"];
+const SECRETS: [&str; 2] = ["authorization", "cookie"];
 
-const NAMES: [http::HeaderName; 6] = [HOST, USER_AGENT, ACCEPT, CONTENT_TYPE, CONTENT_LENGTH, REFERER];
-const SECRETS: [http::HeaderName; 2] = [AUTHORIZATION, COOKIE];
-
-impl Shown {
-    pub(crate) fn new(headers: &HeaderMap) -> Self {
-        Shown {
-            values: NAMES.map(|name| headers.get(name).cloned()),
-            secrets: SECRETS.map(|name| headers.contains_key(name)),
-        }
-    }
-
-    pub(crate) fn list(&self) -> Vec<(String, String)> {
-        let values = NAMES.iter().zip(&self.values).filter_map(|(name, value)| {
-            let text = String::from_utf8_lossy(value.as_ref()?.as_bytes()).into_owned();
-            // Where the user came from may hold a secret in its query.
-            let text = match name {
-                &REFERER => text.split(['?', '#']).next().unwrap_or("").to_owned(),
-                _ => text,
-            };
-            Some((name.to_string(), cut(&text)))
-        });
-        let secrets = SECRETS.iter().zip(self.secrets).filter(|(_, there)| *there);
-        let secrets = secrets.map(|(name, _)| (name.to_string(), "****".to_owned()));
-        values.chain(secrets).collect()
-    }
+/// The fields of a request's head that a sample shows.
+pub(crate) fn shown(head: &[u8]) -> Vec<(String, String)> {
+    let text = String::from_utf8_lossy(head);
+    let fields: Vec<(&str, &str)> = text.lines().skip(1).filter_map(|line| line.split_once(": ")).collect();
+    let first = |wanted: &str| fields.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted));
+    let values = SHOWN.iter().filter_map(|name| {
+        let (_, value) = first(name)?;
+        // Where the user came from may hold a secret in its query.
+        let value = if *name == "referer" { value.split(['?', '#']).next().unwrap_or_default() } else { value };
+        Some(((*name).to_owned(), cut(value)))
+    });
+    let secrets = SECRETS.iter().filter(|name| first(name).is_some());
+    values.chain(secrets.map(|name| ((*name).to_owned(), "****".to_owned()))).collect()
 }
 
 /// At most so many bytes, ending at a character.

@@ -15,9 +15,14 @@ async fn what_belongs_to_a_connection_stays_on_it() {
     assert!(lower.contains("x-origin: yes") && lower.contains("connection: close"));
     let seen = origin.last();
     assert_eq!(seen.uri, "/a?b=c");
-    for gone in ["connection", "x-mine", "keep-alive", "te", "proxy-connection"] {
+    for gone in ["x-mine", "keep-alive", "proxy-connection"] {
         assert!(!seen.headers.contains_key(gone), "{gone}");
     }
+    // What the proxy says to its own neighbour.
+    assert_eq!(
+        (&seen.headers["te"], &seen.headers["connection"]),
+        (&"trailers".parse().unwrap(), &"te".parse().unwrap())
+    );
     assert!(!seen.headers.contains_key("proxy-authorization"));
     assert_eq!(seen.headers["host"], "api.localhost:8080");
     assert_eq!(seen.headers["cookie"], "c");
@@ -36,6 +41,7 @@ async fn where_a_request_came_from_is_told_by_the_proxy() {
         ("x-forwarded-host", "evil"),
         ("forwarded", "for=6.6.6.6"),
         ("x-real-ip", "6.6.6.6"),
+        ("x_forwarded_for", "6.6.6.6"),
     ] {
         request.headers_mut().insert(name, value.parse().unwrap());
     }
@@ -44,7 +50,8 @@ async fn where_a_request_came_from_is_told_by_the_proxy() {
     assert_eq!(seen["x-forwarded-for"], "127.0.0.1");
     assert_eq!(seen["x-forwarded-proto"], "http");
     assert_eq!(seen["x-forwarded-host"], "API.localhost:8080");
-    assert!(!seen.contains_key("forwarded") && !seen.contains_key("x-real-ip"));
+    assert_eq!(seen["forwarded"], "for=127.0.0.1;host=\"API.localhost:8080\";proto=http");
+    assert!(!seen.contains_key("x-real-ip") && !seen.contains_key("x_forwarded_for"));
 }
 
 #[tokio::test]
@@ -56,11 +63,14 @@ async fn a_trusted_proxy_is_believed_and_appended_to() {
     let headers = request.headers_mut();
     headers.insert("x-forwarded-for", "9.9.9.9".parse().unwrap());
     headers.insert("x-forwarded-proto", "https".parse().unwrap());
+    headers.insert("forwarded", "for=9.9.9.9;proto=https".parse().unwrap());
     world.client().await.send(request).await;
     let seen = origin.last().headers;
     assert_eq!(seen["x-forwarded-for"], "9.9.9.9, 127.0.0.1");
     assert_eq!(seen["x-forwarded-proto"], "https");
     assert_eq!(seen["x-forwarded-host"], "API.localhost:8080");
+    let own = "for=127.0.0.1;host=\"API.localhost:8080\";proto=http";
+    assert_eq!(seen["forwarded"], format!("for=9.9.9.9;proto=https, {own}"));
 }
 
 #[tokio::test]
@@ -112,13 +122,35 @@ async fn bodies_pass_whole_whatever_their_framing() {
         assert!(answer.ends_with("\r\n\r\nabcde"), "{answer}");
         let seen = origin.last();
         assert_eq!((seen.method.as_str(), &*seen.body), (method, &b"abcde"[..]));
-        assert!(!seen.headers.contains_key("x-t") && !seen.headers.contains_key("trailer"));
+        assert!(!seen.headers.contains_key("x-t"), "a trailer is no field of the head");
+        assert_eq!(seen.trailers["x-t"], "t");
     }
     let expecting = "POST /echo HTTP/1.1\r\nHost: api.localhost\r\nExpect: 100-continue\r\n\
         Connection: close\r\nContent-Length: 2\r\n\r\nhi";
     let answer = raw(world.address, expecting).await;
     assert!(answer.starts_with("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK"), "{answer}");
-    assert!(!origin.last().headers.contains_key("expect"));
+    assert_eq!(origin.last().headers["expect"], "100-continue");
+}
+
+#[tokio::test]
+async fn no_service_sets_the_session_of_the_control_plane() {
+    let origin = answering(
+        "HTTP/1.1 200 OK\r\nSet-Cookie: slipway=evil; Path=/\r\nSet-Cookie: a=b\r\nContent-Length: 0\r\n\r\n",
+    );
+    let world = World::new();
+    let said = Arc::new(Mutex::new(Vec::new()));
+    let lines = Arc::clone(&said);
+    world.proxy.set_warning_hook(Box::new(move |line| lines.lock().unwrap().push(line.to_owned())));
+    world.serve("one", origin.await);
+    let mut client = world.client().await;
+    for _ in 0..3 {
+        let reply = client.get("/").await;
+        let cookies: Vec<_> = reply.headers.get_all("set-cookie").iter().collect();
+        assert_eq!(cookies, ["a=b"]);
+    }
+    let said = said.lock().unwrap();
+    assert_eq!(said.len(), 1, "once, not with every answer");
+    assert!(said[0].starts_with("shop/production/api sets a cookie named `slipway`"), "{said:?}");
 }
 
 #[tokio::test]

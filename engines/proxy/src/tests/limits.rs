@@ -40,6 +40,28 @@ async fn malformed_requests_are_refused_before_any_instance_sees_them() {
         "GET / HTTP/1.1\r\nHost: user@api.localhost\r\n\r\n".to_owned(),
         "GET http://user@api.localhost/ HTTP/1.1\r\nHost: api.localhost\r\n\r\n".to_owned(),
         "nonsense\r\n\r\n".to_owned(),
+        // Line ends that another reader would not take for one, or would.
+        "GET / HTTP/1.1\nHost: api.localhost\n\n".to_owned(),
+        "GET / HTTP/1.1\r\nHost: api.localhost\n\r\n".to_owned(),
+        "GET / HTTP/1.1\r\nHost: api.localhost\r\nA: b\rC: d\r\n\r\n".to_owned(),
+        "GET / HTTP/1.1\r\nHost: api.localhost\r\n\n".to_owned(),
+        "\nGET / HTTP/1.1\r\nHost: api.localhost\r\n\r\n".to_owned(),
+        with("GET  / HTTP/1.1", ""),
+        with("GET / HTTP/1.1 ", ""),
+        with("GET / HTTP/2.0", ""),
+        with("GET /#a HTTP/1.1", ""),
+        with("GET a HTTP/1.1", ""),
+        with("GET ftp://api.localhost/ HTTP/1.1", ""),
+        with(post, "Content-Length: 3\r\nContent-Length: 3\r\n\r\nabc"),
+        with(post, &format!("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n{chunk}")),
+        with(post, &format!("Transfer-Encoding: gzip, chunked\r\n{chunk}")),
+        // Chunks that do not end where they say, in what came with the head.
+        with(post, "Transfer-Encoding: chunked\r\n\r\n3\nabc\r\n0\r\n\r\n"),
+        with(post, "Transfer-Encoding: chunked\r\n\r\nxyz\r\nabc\r\n0\r\n\r\n"),
+        with(post, "Transfer-Encoding: chunked\r\n\r\n-1\r\nabc\r\n0\r\n\r\n"),
+        with(post, "Transfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n"),
+        with(post, "Transfer-Encoding: chunked\r\n\r\n10000000000000003\r\nabc\r\n0\r\n\r\n"),
+        with(post, "Transfer-Encoding: chunked\r\n\r\n3;a\nb\r\nabc\r\n0\r\n\r\n"),
     ];
     for case in cases {
         let answer = raw(world.address, &case).await;
@@ -47,6 +69,19 @@ async fn malformed_requests_are_refused_before_any_instance_sees_them() {
         assert_eq!(origin.requests(), 0, "{case:?}");
     }
     assert_eq!(world.stats().releases[0].total.requests, 0);
+}
+
+#[tokio::test]
+async fn a_body_that_is_not_framed_as_it_says_is_refused_where_that_is_found() {
+    let (world, _origin) = world(Limits::default()).await;
+    for rest in
+        ["3\r\nabcX\r\n0\r\n\r\n", "3\r\nabc\n0\r\n\r\n", "3\r\nabc\r\n0\r\nno field\r\n\r\n", "3\r\nabc\r\n0\r\n\n"]
+    {
+        let case = with("POST /echo HTTP/1.1", &format!("Transfer-Encoding: chunked\r\n\r\n{rest}"));
+        assert_eq!(status_of(&raw(world.address, &case).await), "400", "{rest:?}");
+    }
+    let release = world.stats().releases.remove(0);
+    assert_eq!((release.total.requests, release.total.errors), (0, 0), "not the release's fault");
 }
 
 #[tokio::test]
@@ -95,22 +130,6 @@ async fn sizes_have_limits_each_with_its_status() {
     assert_eq!(stats.releases[0].total.requests, 0, "not the release's fault");
     let mut client = world.client().await;
     assert_eq!(client.post("/echo", &"x".repeat(1000)).await.status, 200);
-}
-
-#[tokio::test]
-async fn upgrades_are_refused_but_an_offer_of_h2c_is_ignored() {
-    let (world, origin) = world(Limits::default()).await;
-    let upgrade = |to: &str| {
-        let fields = format!("Connection: Upgrade, HTTP2-Settings\r\nUpgrade: {to}\r\n");
-        with("GET / HTTP/1.1", &fields)
-    };
-    let answer = raw(world.address, &upgrade("websocket")).await;
-    assert_eq!(status_of(&answer), "501");
-    assert!(answer.contains("WebSocket"));
-    let mut stream = TcpStream::connect(world.address).await.unwrap();
-    stream.write_all(upgrade("h2c").as_bytes()).await.unwrap();
-    soon(origin.arrived.acquire()).await.unwrap().forget();
-    assert!(!origin.last().headers.contains_key("upgrade"));
 }
 
 #[tokio::test]

@@ -2,10 +2,14 @@
 
 mod counting;
 mod draining;
+mod http2;
 mod hygiene;
 mod limits;
+mod passing;
 mod pooling;
 mod routing;
+mod tls;
+mod upgrades;
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -40,6 +44,7 @@ struct Seen {
     uri: Uri,
     headers: HeaderMap,
     body: Bytes,
+    trailers: HeaderMap,
 }
 
 /// A backend that answers 200 with its name. `/status/NNN` answers that; `/slow` waits for a permit
@@ -81,11 +86,13 @@ impl Origin {
 
     async fn answer(self, request: Request<hyper::body::Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
         let (parts, body) = request.into_parts();
+        let body = body.collect().await?;
         let seen = Seen {
+            trailers: body.trailers().cloned().unwrap_or_default(),
             method: parts.method,
             uri: parts.uri.clone(),
             headers: parts.headers,
-            body: body.collect().await?.to_bytes(),
+            body: body.to_bytes(),
         };
         self.seen.lock().unwrap().push(seen.clone());
         self.arrived.add_permits(1);
@@ -131,6 +138,18 @@ async fn raw_origin(speak: impl Fn(TcpStream, usize) -> BoxFuture<'static, ()> +
         }
     });
     address
+}
+
+/// A backend that answers each request, none of which has a body, with these bytes.
+async fn answering(bytes: &'static str) -> SocketAddr {
+    raw_origin(move |mut stream, _| {
+        Box::pin(async move {
+            while !read_request(&mut stream).await.is_empty() {
+                stream.write_all(bytes.as_bytes()).await.unwrap();
+            }
+        })
+    })
+    .await
 }
 
 /// Reads a head, and the body when it has a length.
@@ -186,6 +205,13 @@ impl World {
         self.proxy.apply(table).unwrap();
     }
 
+    /// Routes `api` to one instance.
+    fn serve(&self, instance: &str, address: SocketAddr) {
+        self.connector.set(instance, address);
+        let services = vec![service(vec![release("r1", 1, &[instance])])];
+        self.proxy.apply(Table { services }).unwrap();
+    }
+
     async fn client(&self) -> Client {
         Client::open(self.address).await
     }
@@ -210,6 +236,7 @@ fn service(releases: Vec<Upstreams>) -> Service {
         hosts: vec!["api.localhost".to_owned()],
         ports: vec![8080],
         affinity: Affinity::None,
+        protocol: Protocol::Http1,
         hold_ms: 0,
         notice: Notice::default(),
         releases,
