@@ -2,7 +2,7 @@
 //!
 //! In: hook calls and the refs of repositories. Out: facts. Never: records a delivery twice.
 
-use crate::decide::{undeletable, RefMove, Refusal, admit, branch_of, change, is_production, named, production_by};
+use crate::decide::{RefMove, Refusal, admit, branch_of, change, is_production, named, production_by, undeletable};
 use slipway_config::{Config, effective};
 use slipway_model::fact::{Body, ChangeInfo, ChangeState, stream};
 use slipway_model::{Actor, CommitId, NewFact, ProjectName};

@@ -68,7 +68,7 @@ fn a_changed_secret_is_no_fault_of_a_release_and_comes_in_by_a_restart() {
     assert_eq!(serves(&repo), "version one");
 }
 
-// R318
+// R323
 #[test]
 fn the_last_of_three_wishes_is_what_serves() {
     let world = World::start();
