@@ -57,11 +57,12 @@ impl Road {
         }
     }
 
-    /// Carries out a command; `n` is its number.
+    /// Carries out a command; `n` is its number, `change` the one that it was given to.
     pub(crate) async fn command(
         &self,
         project: &ProjectName,
         n: u64,
+        change: Option<&ChangeId>,
         command: &Command,
         actor: &Actor,
     ) -> Result<(), String> {
@@ -79,7 +80,7 @@ impl Road {
             }
             ("hold", Some(lane)) => self.hold(&lane, command, true).await,
             ("unhold", Some(lane)) => self.hold(&lane, command, false).await,
-            ("retry" | "cancel", None) => self.about_change(project, command).await,
+            ("retry" | "cancel", None) => self.about_change(project, change, command).await,
             ("secret", None) => {
                 for lane in self.lanes().into_iter().filter(|lane| &lane.project == project) {
                     self.regate(&lane).await?;
@@ -153,8 +154,20 @@ impl Road {
         if set { self.gate(lane).await } else { Ok(()) }
     }
 
-    async fn about_change(&self, project: &ProjectName, command: &Command) -> Result<(), String> {
-        let Some(change) = self.change_of(project, command.commit.as_ref()).await? else { return Ok(()) };
+    async fn about_change(
+        &self,
+        project: &ProjectName,
+        change: Option<&ChangeId>,
+        command: &Command,
+    ) -> Result<(), String> {
+        // One commit may have come twice; it is about the one that it was given to.
+        let change = match change {
+            Some(change) => change.clone(),
+            None => match self.change_of(project, command.commit.as_ref()).await? {
+                Some(newest) => newest,
+                None => return Ok(()),
+            },
+        };
         if command.verb == "cancel" {
             let record = self.change(project, &change).await?;
             let running = record.runs.iter().filter(|(item, (_, _, outcome))| {

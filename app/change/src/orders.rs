@@ -58,7 +58,7 @@ impl Road {
                 self.inner.timers.set(&moved.head.lane, Purpose::Judge, None);
                 Ok(())
             }
-            Order::Obey(n, command, actor) => self.command(project, *n, command, actor).await,
+            Order::Obey(n, change, command, actor) => self.command(project, *n, change.as_ref(), command, actor).await,
         }
     }
 

@@ -49,7 +49,7 @@ pub enum Order {
     /// `verify`: nothing is judged in this lane any more.
     StopJudging(Box<RolloutMoved>),
     /// A person's command, handed to the stage it is for.
-    Obey(u64, Box<Command>, Actor),
+    Obey(u64, Option<ChangeId>, Box<Command>, Actor),
     /// `plan`: see whether the change is over.
     Settle(ChangeId),
 }
@@ -91,7 +91,7 @@ pub fn next(fact: &Fact) -> Vec<Order> {
         Body::HoldReleased { lane, .. } => vec![Order::Gate(lane.clone())],
         Body::CommandGiven(command) => match consent(&fact.project, command) {
             Some(lane) => vec![Order::Gate(lane)],
-            None => vec![Order::Obey(fact.n, Box::new(command.clone()), fact.actor.clone())],
+            None => vec![Order::Obey(fact.n, fact.change.clone(), Box::new(command.clone()), fact.actor.clone())],
         },
         Body::ChangeEnded { .. }
         | Body::JobStarted { .. }
@@ -165,7 +165,7 @@ pub fn aggregate(project: &ProjectName, order: &Order) -> Aggregate {
         | Order::Captured(lane, _) => Aggregate::Lane(lane.clone()),
         Order::Capture(moved) | Order::StopJudging(moved) => Aggregate::Lane(moved.head.lane.clone()),
         // What is held while it is let in either begins before the hold is there, or sees it.
-        Order::Obey(_, command, _) => match (&command.environment, &command.service) {
+        Order::Obey(_, _, command, _) => match (&command.environment, &command.service) {
             (Some(environment), Some(service)) if matches!(command.verb.as_str(), "hold" | "unhold") => {
                 let (environment, service) = (environment.clone(), service.clone());
                 Aggregate::Lane(Lane { project: project.clone(), environment, service })
