@@ -100,7 +100,7 @@ fn weights(disk: &Disk, peer: &Peer) -> Result<()> {
     for instance in ["old", "new"] {
         connector.set(instance, peer.server);
     }
-    let proxy = Proxy::new(Limits::default(), connector, 1);
+    let proxy = Proxy::new(Limits { threads: 2, ..Limits::default() }, connector, 1);
     let socket = TcpListener::bind("127.0.0.1:0")?;
     let address = socket.local_addr()?;
     proxy.apply(table(0))?;

@@ -126,6 +126,10 @@ impl Asked {
     pub(crate) fn write(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.text);
         match self.framing {
+            // Some servers insist on a length where a body is usual.
+            Framing::None if matches!(self.method, Method::POST | Method::PUT | Method::PATCH) => {
+                push(out, b"content-length", b"0");
+            }
             Framing::None | Framing::UntilClose => {}
             Framing::Length(length) => push(out, b"content-length", length.to_string().as_bytes()),
             Framing::Chunked => push(out, b"transfer-encoding", b"chunked"),

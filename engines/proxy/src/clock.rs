@@ -5,7 +5,7 @@
 //! for a deadline.
 
 use std::future::Future;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -134,9 +134,8 @@ pub(crate) async fn watched<F: Future>(
     clock: &Clock,
     limits: &Limits,
     mut stage: impl Stages,
-    work: F,
+    mut work: Pin<&mut F>,
 ) -> Option<F::Output> {
-    let mut work = pin!(work);
     let period = limits.watch();
     let mut timer = pin!(tokio::time::sleep(period));
     loop {

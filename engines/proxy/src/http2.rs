@@ -5,7 +5,7 @@
 //! Never offers push, or WebSocket over HTTP/2: browsers then open a connection of HTTP/1.1 for it.
 
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Instant;
@@ -117,7 +117,7 @@ async fn next<S: Socket + 'static>(connection: &mut Connection<S>, clock: &Clock
 /// One request, under a clock of its own; whether it was answered.
 async fn stream(client: Arc<Client>, request: http::Request<RecvStream>, respond: SendResponse<Bytes>) -> bool {
     let clock = Clock::new(Phase::Answer);
-    let work = one(&client, &clock, request, respond);
+    let work = pin!(one(&client, &clock, request, respond));
     // Without an end it is dropped, which resets the stream.
     watched(&clock, client.limits(), Unstaged, work).await.unwrap_or(true)
 }

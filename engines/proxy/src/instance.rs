@@ -15,6 +15,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
+use crate::lanes::{self, LANES_MAX};
 use crate::link::{Multiplexed, Pooled};
 
 /// For upgraded connections to end after they were told to.
@@ -26,7 +27,8 @@ pub(crate) struct Instance {
     draining: AtomicBool,
     /// Set by `drain`: no later table can undo it.
     for_good: AtomicBool,
-    idle: Mutex<Idle>,
+    /// One for each lane of the proxy, and one for whatever is none.
+    idle: Box<[Mutex<Idle>]>,
     /// The connection of HTTP/2, for all requests that need it.
     pub(crate) multiplexed: tokio::sync::Mutex<Option<Multiplexed>>,
     zero: Notify,
@@ -46,13 +48,13 @@ struct Idle {
 pub(crate) struct InFlight(Arc<Instance>);
 
 impl Instance {
-    pub(crate) fn new(id: &str) -> Self {
+    pub(crate) fn new(id: &str, lanes: usize) -> Self {
         Instance {
             id: id.into(),
             in_flight: AtomicUsize::new(0),
             draining: AtomicBool::new(false),
             for_good: AtomicBool::new(false),
-            idle: Mutex::default(),
+            idle: (0..=lanes.min(LANES_MAX)).map(|_| Mutex::default()).collect(),
             multiplexed: tokio::sync::Mutex::new(None),
             zero: Notify::new(),
             tunnels: AtomicUsize::new(0),
@@ -88,8 +90,10 @@ impl Instance {
             self.for_good.store(true, SeqCst);
         }
         self.draining.store(true, SeqCst);
-        let closed = std::mem::take(&mut self.pool().pooled);
-        drop(closed);
+        for pool in &self.idle {
+            let closed = std::mem::take(&mut lock(pool).pooled);
+            drop(closed);
+        }
         // Who opens one at this moment finds the instance draining when it is done.
         if let Ok(mut multiplexed) = self.multiplexed.try_lock() {
             *multiplexed = None;
@@ -126,25 +130,26 @@ impl Instance {
 
     /// The connection that was used last, which is the likeliest to be alive.
     pub(crate) fn take_idle(&self) -> Option<Pooled> {
-        self.pool().pooled.pop()
+        self.pool(lanes::current())?.pooled.pop()
     }
 
     /// Keeps a connection for the next request, for at most `idle`.
     pub(crate) fn put_idle(self: &Arc<Self>, pooled: Pooled, connections_max: usize, idle: Duration) {
-        let mut pool = self.pool();
+        let lane = lanes::current();
+        let Some(mut pool) = self.pool(lane) else { return };
         if self.is_draining() || pool.pooled.len() >= connections_max {
             return;
         }
         pool.pooled.push(pooled);
         if !std::mem::replace(&mut pool.swept, true) {
             drop(pool);
-            tokio::spawn(sweep(Arc::downgrade(self), idle));
+            tokio::spawn(sweep(Arc::downgrade(self), lane, idle));
         }
     }
 
     /// Closes what has waited for too long, or was closed by the instance; whether any is left.
-    fn close_idle(&self, idle: Duration) -> bool {
-        let mut pool = self.pool();
+    fn close_idle(&self, lane: usize, idle: Duration) -> bool {
+        let Some(mut pool) = self.pool(lane) else { return false };
         pool.pooled.retain(|pooled| !pooled.is_stale(idle) && pooled.is_usable());
         pool.swept = !pool.pooled.is_empty();
         pool.swept
@@ -156,17 +161,21 @@ impl Instance {
         Tunnel(self)
     }
 
-    fn pool(&self) -> MutexGuard<'_, Idle> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pool(&self, lane: usize) -> Option<MutexGuard<'_, Idle>> {
+        self.idle.get(lane).map(lock)
     }
 }
 
+fn lock(pool: &Mutex<Idle>) -> MutexGuard<'_, Idle> {
+    pool.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Looks after idle connections for as long as there are any.
-async fn sweep(instance: Weak<Instance>, idle: Duration) {
+async fn sweep(instance: Weak<Instance>, lane: usize, idle: Duration) {
     loop {
         tokio::time::sleep(idle / 4).await;
         match instance.upgrade() {
-            Some(instance) if instance.close_idle(idle) => {}
+            Some(instance) if instance.close_idle(lane, idle) => {}
             Some(_) | None => return,
         }
     }

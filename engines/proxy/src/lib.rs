@@ -28,6 +28,7 @@ mod headers;
 mod http1;
 mod http2;
 mod instance;
+mod lanes;
 mod limits;
 mod link;
 mod listener;

@@ -9,6 +9,8 @@ use crate::trusted::Network;
 /// The limits of one proxy. `Limits::default()` is meant for production.
 #[derive(Debug, Clone)]
 pub struct Limits {
+    /// Threads that serve connections, each on its own; 0: the runtime in which the proxy listens does. At most 64.
+    pub threads: usize,
     /// Client connections open at once; above it, new ones wait in the kernel's backlog.
     pub connections_max: usize,
     /// Requests in flight per service; above it, 503.
@@ -45,7 +47,7 @@ pub struct Limits {
     /// A pooled connection to an instance. Below what servers close at (Node: 5 s), because a
     /// request that meets the closing cannot be told from one that was processed.
     pub pool_idle: Duration,
-    /// Pooled connections per instance; above it, a returned one is closed.
+    /// Pooled connections per instance and thread; above it, a returned one is closed.
     pub pool_connections_max: usize,
     /// The longest that `Service::hold_ms` can ask for.
     pub hold_max: Duration,
@@ -61,6 +63,7 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Limits {
+            threads: 0,
             connections_max: 20_000,
             in_flight_per_service_max: 10_000,
             head_bytes_max: 32 * 1024,

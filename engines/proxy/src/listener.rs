@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
@@ -114,6 +115,7 @@ pub(crate) fn listen(
     tls: Option<TlsAcceptor>,
 ) -> io::Result<Listener> {
     listener.set_nonblocking(true)?;
+    shared.lanes()?;
     let address = listener.local_addr()?;
     let listener = TcpListener::from_std(listener)?;
     let (stage, watched) = watch::channel(Stage::Serving);
@@ -160,12 +162,29 @@ impl Acceptor {
         let client = Arc::new(Client::new(self, peer.ip().to_canonical()));
         let tls = self.tls.clone();
         let stage = self.stage.clone();
+        let counted = Counted { client: Arc::clone(&client), _permit: permit };
         self.state.connections.fetch_add(1, Relaxed);
-        tokio::spawn(async move {
+        let work = move |stream| async move {
             serve(&client, stream, tls, stage).await;
-            client.listener.connections.fetch_sub(1, Relaxed);
-            drop(permit);
-        });
+            drop(counted);
+        };
+        match self.shared.lanes() {
+            Ok(lanes) => lanes.serve(stream, work),
+            // They were started before the first connection was accepted.
+            Err(_) => drop(tokio::spawn(work(stream))),
+        }
+    }
+}
+
+/// A connection that counts for as long as this lives.
+struct Counted {
+    client: Arc<Client>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.client.listener.connections.fetch_sub(1, Relaxed);
     }
 }
 
@@ -209,22 +228,32 @@ impl Client {
 async fn serve(client: &Arc<Client>, stream: TcpStream, tls: Option<TlsAcceptor>, stage: watch::Receiver<Stage>) {
     let clock = Clock::new(if tls.is_some() { Phase::Head } else { Phase::Idle });
     let told = Told { stage: stage.clone(), finishing: false };
-    let work = async {
+    let work = pin!(async {
         match tls {
             None => speak(client, &clock, Wire::new(stream, Buffer::default()), stage).await,
-            Some(tls) => {
-                let Ok(stream) = tls.accept(stream).await else { return };
-                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                    let told = Told { stage, finishing: false };
-                    return http2::serve(client, &clock, stream, Buffer::default(), told).await;
-                }
-                clock.enter(Phase::Idle);
-                speak(client, &clock, Wire::new(stream, Buffer::default()), stage).await;
-            }
+            // In a place of its own: what one connection of many needs, the others do not pay for.
+            Some(tls) => Box::pin(speak_tls(client, &clock, stream, tls, stage)).await,
         }
-    };
+    });
     // Without an end it is dropped here.
     let _ = watched(&clock, client.limits(), told, work).await;
+}
+
+/// HTTP as client and proxy agree on in the handshake.
+async fn speak_tls(
+    client: &Arc<Client>,
+    clock: &Clock,
+    stream: TcpStream,
+    tls: TlsAcceptor,
+    stage: watch::Receiver<Stage>,
+) {
+    let Ok(stream) = tls.accept(stream).await else { return };
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        let told = Told { stage, finishing: false };
+        return http2::serve(client, clock, stream, Buffer::default(), told).await;
+    }
+    clock.enter(Phase::Idle);
+    speak(client, clock, Wire::new(stream, Buffer::default()), stage).await;
 }
 
 /// HTTP/1, or HTTP/2 if that is what the client begins with.
@@ -246,7 +275,7 @@ async fn speak<S: Socket + 'static>(
         }
         End::Http2 => {
             let (io, read) = wire.into_parts();
-            http2::serve(client, clock, io, read, Told { stage, finishing: false }).await;
+            Box::pin(http2::serve(client, clock, io, read, Told { stage, finishing: false })).await;
         }
     }
 }

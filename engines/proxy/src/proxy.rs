@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::access::{AccessHook, WarningHook};
 use crate::connect::Connector;
 use crate::instance::Instance;
+use crate::lanes::Lanes;
 use crate::limits::Limits;
 use crate::listener::{self, Binding, Listener};
 use crate::routes::{ReleaseRoute, Routes, ServiceRoute};
@@ -44,6 +45,7 @@ pub(crate) struct Shared {
     pub(crate) recorded: Arc<Recorded>,
     pub(crate) access: OnceLock<AccessHook>,
     warning: OnceLock<WarningHook>,
+    lanes: OnceLock<Lanes>,
     seed: u64,
     registry: Mutex<Registry>,
 }
@@ -90,6 +92,7 @@ impl Proxy {
                 recorded: Arc::default(),
                 access: OnceLock::new(),
                 warning: OnceLock::new(),
+                lanes: OnceLock::new(),
                 seed,
                 registry: Mutex::default(),
             }),
@@ -212,6 +215,16 @@ impl Shared {
         }
     }
 
+    /// The threads that serve, started at the first call.
+    pub(crate) fn lanes(&self) -> io::Result<&Lanes> {
+        if let Some(lanes) = self.lanes.get() {
+            return Ok(lanes);
+        }
+        // Of two first calls at once, one starts threads that end again.
+        let started = Lanes::start(self.limits.threads)?;
+        Ok(self.lanes.get_or_init(|| started))
+    }
+
     fn instance(&self, id: &str) -> Option<Arc<Instance>> {
         self.registry().instances.get(id).cloned()
     }
@@ -229,7 +242,7 @@ impl Registry {
         let counters = Arc::clone(counters);
         let routed: Vec<&str> = service.releases.iter().map(|r| &*r.release).collect();
         let releases = service.releases.iter().map(|upstreams| {
-            let serving = upstreams.backends.iter().filter_map(|b| self.serving(b));
+            let serving = upstreams.backends.iter().filter_map(|b| self.serving(b, limits.threads));
             let serving = serving.collect();
             let release = counters.release(&upstreams.release, &routed);
             ReleaseRoute::new(release, upstreams.weight, serving)
@@ -239,10 +252,10 @@ impl Registry {
     }
 
     /// The instance of a backend, made known; `None` if it gets nothing new.
-    fn serving(&mut self, backend: &Backend) -> Option<Arc<Instance>> {
+    fn serving(&mut self, backend: &Backend, lanes: usize) -> Option<Arc<Instance>> {
         let id = &backend.instance;
         let instance = self.instances.entry(id.clone());
-        let instance = instance.or_insert_with(|| Arc::new(Instance::new(id)));
+        let instance = instance.or_insert_with(|| Arc::new(Instance::new(id, lanes)));
         (backend.state == BackendState::Serving).then(|| Arc::clone(instance))
     }
 

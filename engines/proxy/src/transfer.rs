@@ -55,8 +55,6 @@ pub(crate) struct Transfer<'a, C> {
     done: bool,
     /// The instance does not take it any more.
     broken: bool,
-    /// The client waits for `100 Continue`.
-    waits: bool,
     moved: bool,
 }
 
@@ -71,9 +69,8 @@ impl<'a, C: Side> Transfer<'a, C> {
         taken: usize,
     ) -> Self {
         let left = limits.body_bytes_max.saturating_sub(taken as u64);
-        let waits = asked.expects && taken == 0;
         let (put, done, broken, moved) = (false, false, false, true);
-        Transfer { client, instance, clock, limits, asked, left, put, done, broken, waits, moved }
+        Transfer { client, instance, clock, limits, asked, left, put, done, broken, moved }
     }
 
     /// The instance has all of the request.
@@ -93,15 +90,13 @@ impl<'a, C: Side> Transfer<'a, C> {
         }
         let up = self.poll_up(cx)?;
         if let Poll::Ready(answer) = self.instance.poll_answer(cx, self.asked, self.limits) {
-            let answer = answer.map_err(|_| Stop::Broken)?;
-            self.waits &= answer.status != http::StatusCode::CONTINUE;
-            return Poll::Ready(Ok(answer));
+            return Poll::Ready(answer.map_err(|_| Stop::Broken));
         }
         if up == Up::Done && self.client.poll_gone(cx).is_ready() {
             return Poll::Ready(Err(Stop::ClientGone));
         }
-        // Who waits for leave to send the body owes nothing.
-        let phase = if up == Up::ClientOwes && !self.waits { Phase::Upload } else { Phase::Answer };
+        // Also a client that waits for leave to send the body owes it: it must not wait for ever (RFC 9110 10.1.1).
+        let phase = if up == Up::ClientOwes { Phase::Upload } else { Phase::Answer };
         self.clock.waits(phase, std::mem::take(&mut self.moved));
         Poll::Pending
     }
@@ -198,7 +193,6 @@ impl<'a, C: Side> Transfer<'a, C> {
         self.moved = true;
         match piece {
             Ok(Piece::Data) => {
-                self.waits = false;
                 let data = self.client.piece();
                 self.left = self.left.checked_sub(data.len() as u64).ok_or(Stop::TooLarge)?;
                 self.instance.put(data).map_err(|_| Stop::ClientMalformed)?;

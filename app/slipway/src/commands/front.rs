@@ -15,7 +15,7 @@ use std::path::PathBuf;
 #[derive(Debug, Args)]
 pub struct Front {
     /// The proxy's address for HTTPS; needs a certificate
-    #[arg(long, value_parser = address, requires = "certificate")]
+    #[arg(long, value_name = "ADDR", value_parser = address, requires = "certificate")]
     pub proxy_tls: Option<SocketAddr>,
     /// A certificate in PEM, with those it rests on; several are chosen by name
     #[arg(long, value_name = "FILE", requires = "key", requires = "proxy_tls")]

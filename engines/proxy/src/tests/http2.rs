@@ -310,7 +310,7 @@ async fn a_head_without_an_end_is_cut_off() {
 // R220
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_stream_is_lost_while_weights_change_and_instances_drain() {
-    let world = World::new();
+    let world = World::with(Limits { threads: 2, ..Limits::default() });
     let (one, two) = (Origin::start("one").await, Origin::start("two").await);
     world.route(&[(&one, 1), (&two, 0)]);
     let (sender, _connection) = open(world.address).await;

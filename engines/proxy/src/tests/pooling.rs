@@ -158,3 +158,35 @@ async fn pooled_connections_are_closed_before_the_instance_would() {
     soon(ended.acquire()).await.unwrap().forget();
     assert_eq!(world.stats().releases[0].total.errors, 0);
 }
+
+// R220
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_lost_over_several_threads_while_weights_change() {
+    let world = World::with(Limits { threads: 2, ..Limits::default() });
+    let (one, two) = (Origin::start("one").await, Origin::start("two").await);
+    world.route(&[(&one, 1), (&two, 0)]);
+    let address = world.address;
+    let asking = (0..8).map(|_| {
+        tokio::spawn(async move {
+            let mut client = Client::open(address).await;
+            for n in 0..100 {
+                let body = format!("body {n}");
+                assert_eq!(client.post("/echo", &body).await.body, body);
+            }
+        })
+    });
+    let mut asking = std::pin::pin!(futures::future::join_all(asking.collect::<Vec<_>>()));
+    let mut turn = 0_u32;
+    let done = loop {
+        if let std::task::Poll::Ready(done) = futures::poll!(asking.as_mut()) {
+            break done;
+        }
+        turn += 1;
+        world.route(&[(&one, turn % 2), (&two, (turn + 1) % 2)]);
+        tokio::task::yield_now().await;
+    };
+    assert!(done.into_iter().all(|client| client.is_ok()));
+    assert_eq!(world.stats().releases.iter().map(|release| release.total.requests).sum::<u64>(), 800);
+    assert_eq!(world.stats().releases.iter().map(|release| release.total.errors).sum::<u64>(), 0);
+    assert_eq!(soon(world.listener.shutdown(PATIENCE)).await, Shutdown { cut_off: 0 });
+}

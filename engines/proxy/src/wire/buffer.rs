@@ -5,7 +5,7 @@
 
 /// What a connection gets at its first read.
 const FIRST_BYTES: usize = 8 * 1024;
-/// A read that fills the buffer makes it twice as large, up to this.
+/// Reads that fill the buffer make it larger, up to this.
 const BYTES_MAX: usize = 64 * 1024;
 
 #[derive(Debug, Default)]
@@ -14,6 +14,8 @@ pub(crate) struct Buffer {
     bytes: Vec<u8>,
     start: usize,
     end: usize,
+    /// A read has filled all of it: more is coming than it is made for.
+    filled: bool,
 }
 
 impl Buffer {
@@ -35,6 +37,11 @@ impl Buffer {
 
     /// Where the next read goes; never empty.
     pub(crate) fn room(&mut self) -> &mut [u8] {
+        if self.filled && self.is_empty() {
+            self.filled = false;
+            let more = (self.bytes.len() * 4).min(BYTES_MAX);
+            self.bytes.resize(more.max(self.bytes.len()), 0);
+        }
         if self.end == self.bytes.len() {
             if self.start > 0 {
                 self.bytes.copy_within(self.start..self.end, 0);
@@ -51,6 +58,7 @@ impl Buffer {
     /// So many bytes were written into [`Buffer::room`].
     pub(crate) fn filled(&mut self, count: usize) {
         self.end = (self.end + count).min(self.bytes.len());
+        self.filled |= self.end - self.start == self.bytes.len();
     }
 
     /// Gives back what a large message needed.
@@ -58,5 +66,6 @@ impl Buffer {
         if self.is_empty() && self.bytes.len() > FIRST_BYTES {
             self.bytes = Vec::new();
         }
+        self.filled = false;
     }
 }
