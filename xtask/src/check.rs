@@ -6,7 +6,7 @@
 use crate::packages::{self, Package, cargo};
 use crate::problem::Problem;
 use crate::tree::Tree;
-use crate::{Outcome, layers, links, requirements, tidy, tools};
+use crate::{Outcome, e2e, layers, links, requirements, tidy, tools};
 use anyhow::{Context, Result};
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
@@ -99,6 +99,11 @@ fn steps<'a>(tree: &'a Tree, packages: &'a [Package], options: Options) -> Vec<S
         ),
         ("tests", Box::new(move || tests(tree, packages, options))),
     ]);
+    if !options.quick {
+        for account in e2e::Account::ALL {
+            steps.push((account.word(), Box::new(move || as_user(account))));
+        }
+    }
     steps
 }
 
@@ -135,7 +140,7 @@ fn tests(tree: &Tree, packages: &[Package], options: Options) -> Result<Option<F
     }
     println!();
     if !tools::is_root()? {
-        println!("note: sandboxes are made as root for now, so tests that make some fail for an ordinary user");
+        println!("note: some tests mount or make accounts, which only root may; those fail for an ordinary user");
     }
     let (success, seen) = watch(command)?;
     print!("{:<13} {} ", "tests", seen.summary());
@@ -150,6 +155,21 @@ fn tests(tree: &Tree, packages: &[Package], options: Options) -> Result<Option<F
             hint: format!("the first alone: cargo test --workspace -- --exact '{first}'"),
         },
     }))
+}
+
+/// Runs the usual part of the end-to-end tests as an ordinary user, before the reader's eyes.
+fn as_user(account: e2e::Account) -> Result<Option<Failure>> {
+    if !tools::is_root()? {
+        print!("left out: only root can make the account; ");
+        return Ok(None);
+    }
+    println!();
+    let hint = format!("cargo xtask e2e --as {}", account.word());
+    let failure = Failure { said: format!("as {} the tests above do not hold", account.word()), hint };
+    Ok(match e2e::run(account, &[])? {
+        Outcome::Holds => None,
+        Outcome::Broken | Outcome::Surroundings => Some(failure),
+    })
 }
 
 fn watch(mut command: Command) -> Result<(bool, Seen)> {

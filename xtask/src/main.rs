@@ -9,6 +9,7 @@ mod architecture;
 mod bench;
 mod check;
 mod conformance;
+mod e2e;
 mod layers;
 mod links;
 mod markdown;
@@ -31,6 +32,7 @@ cargo xtask check [--fix] [--quick]   everything that must hold before a merge; 
 cargo xtask layers                    who may use whom
 cargo xtask tidy                      length of files and functions, headers, leftovers
 cargo xtask docs                      links between documents, and docs/requirements.md against the tests
+cargo xtask e2e --as LEVEL [TEST…]    the end-to-end tests as an ordinary user made for it; LEVEL: subordinate, single
 cargo xtask bench [NAME]              runs benchmarks and writes bench/RESULTS.md
 cargo xtask conformance               tests against the corpora that SLIPWAY_CORPORA names
 cargo xtask release                   builds the release binary, prints its size and SHA-256
@@ -70,6 +72,7 @@ fn command(words: &[&str]) -> Option<anyhow::Result<Outcome>> {
         ["layers"] => examine("layers", |tree| layers::check(&packages::load(&tree.root)?, tree)),
         ["tidy"] => examine("tidy", |tree| Ok(tidy::check(tree, &packages::load(&tree.root)?))),
         ["docs"] => examine("docs", |tree| Ok([links::check(tree), requirements::check(tree)].concat())),
+        ["e2e", "--as", level, tests @ ..] => e2e::run(e2e::Account::parse(level)?, tests),
         ["bench"] => bench::run(None),
         ["bench", name] => bench::run(Some(name)),
         ["conformance"] => conformance::run(),

@@ -10,7 +10,15 @@ use std::path::Path;
 use std::process::Command;
 
 /// A program, and its package on Debian.
-const TOOLS: [(&str, &str); 4] = [("git", "git"), ("cc", "gcc"), ("curl", "curl"), ("skopeo", "skopeo")];
+const TOOLS: [(&str, &str); 7] = [
+    ("git", "git"),
+    ("cc", "gcc"),
+    ("curl", "curl"),
+    ("skopeo", "skopeo"),
+    ("newuidmap", "uidmap"),
+    ("pasta", "passt"),
+    ("dockerd", "docker.io"),
+];
 
 /// Sees to it that the programs are there.
 pub fn provide() -> Result<Vec<Problem>> {

@@ -54,6 +54,8 @@ pub enum BuildError {
 pub trait Images: Send + Sync {
     /// Builds and tags. Idempotent: the same input gives the same digest.
     fn build(&self, request: BuildRequest) -> Fut<'_, Result<Built, BuildError>>;
+    /// Ends the build that shall get this tag, if it runs: it fails as cancelled. A build that takes no time need not know it.
+    fn cancel(&self, _reference: &str) {}
     /// Whether an image (manifest and all it names) is there whole.
     fn exists(&self, digest: &Digest) -> Fut<'_, bool>;
     /// The manifest that a reference names.

@@ -7,6 +7,11 @@ use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+/// The level at which the tests run: `root`, or that of the account which `cargo xtask e2e --as` made for them.
+pub fn level() -> String {
+    std::env::var("SLIPWAY_E2E_LEVEL").unwrap_or_else(|_| "root".to_owned())
+}
+
 /// The longest that anything is waited for.
 pub const DEADLINE: Duration = Duration::from_secs(90);
 
@@ -42,6 +47,9 @@ pub fn binary() -> &'static Path {
 pub fn server() -> &'static Path {
     static SERVER: OnceLock<PathBuf> = OnceLock::new();
     SERVER.get_or_init(|| {
+        if let Some(given) = std::env::var_os("SLIPWAY_E2E_SERVER") {
+            return given.into();
+        }
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/server.c");
         let program = profile_folder().join(format!("e2e-server-{}", std::process::id()));
         let built = Command::new("cc")

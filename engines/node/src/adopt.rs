@@ -78,5 +78,5 @@ fn remove_stray(folder: &Path) {
             let _ = shim.wait(std::time::Duration::from_secs(10));
         }
     }
-    let _ = std::fs::remove_dir_all(folder);
+    let _ = slipway_sandbox::remove_folder(folder);
 }

@@ -75,7 +75,7 @@ impl ImageFolder {
             if !busy {
                 ready.retain(|image, _| image.hex() != name);
                 // Under the lock, so that nobody unpacks into what is being removed.
-                let _ = std::fs::remove_dir_all(self.folder.join(&name));
+                let _ = slipway_sandbox::remove_folder(&self.folder.join(&name));
             }
         }
     }

@@ -125,12 +125,12 @@ impl Meta {
             }
         }
         replace_quickly(&to.join("meta.json"), &serde_json::to_vec(self)?)?;
-        std::fs::remove_dir_all(&from)?;
+        slipway_sandbox::remove_folder(&from)?;
         let mut ended: Vec<Meta> = Meta::read_ended(data)?;
         ended.retain(|meta| meta.lane == self.lane);
         ended.sort_by_key(|meta| std::cmp::Reverse(meta.created));
         for old in ended.iter().skip(kept_per_lane) {
-            std::fs::remove_dir_all(data.join("ended").join(old.id.as_str()))?;
+            slipway_sandbox::remove_folder(&data.join("ended").join(old.id.as_str()))?;
         }
         Ok(())
     }

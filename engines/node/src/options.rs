@@ -106,13 +106,18 @@ impl NodeOptions {
             say: Arc::new(|_| {}),
             shim_exe,
             unpack,
-            proxy_limits: slipway_proxy::Limits::default(),
+            proxy_limits: slipway_proxy::Limits { threads: threads(), ..slipway_proxy::Limits::default() },
             log_bytes: 8 * 1024 * 1024,
             memory_bytes: crate::memory::default_limit(),
             ended_kept: 10,
             leave_within: Duration::from_secs(10),
         }
     }
+}
+
+/// One for each core: the proxy is what a node works for.
+fn threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Why a node cannot run.

@@ -1,6 +1,6 @@
 //! Limits and accounts of one run. In: limits, the pid of the sandbox's first process. Out: cgroups (version 1 where it has the
 //! controllers, else version 2), numbers read from them. Never takes a process out of the limits that already bind this one:
-//! version 1 groups are made below the current ones.
+//! version 1 groups are made below the current ones. An ordinary user has those that were delegated to him.
 
 use crate::error::{Doing, Failure, errno_text};
 use crate::spec::Limits;
@@ -21,9 +21,34 @@ pub struct Group {
     cpu: Option<PathBuf>,
     account: Option<PathBuf>,
     unified: bool,
+    /// An ordinary user's: what is not there is told, not refused.
+    delegated: bool,
 }
 
 impl Group {
+    /// Makes the groups that were delegated to an ordinary user, if any, without limits.
+    pub fn create_delegated(name: &str) -> Self {
+        let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let current = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        if let Some((folder, has)) = crate::delegated::make(&mounts, &current, name) {
+            let at = |controller: &str| has.iter().any(|one| one == controller).then(|| folder.clone());
+            let (memory, pids, cpu) = (at("memory"), at("pids"), at("cpu"));
+            return Self { memory, pids, cpu, account: Some(folder.clone()), unified: true, delegated: true };
+        }
+        let at = |controller: &str| {
+            let folder = legacy(&mounts, &current, controller)?.join(name);
+            let made = fs::create_dir(&folder);
+            (made.is_ok() || made.is_err_and(|e| e.kind() == io::ErrorKind::AlreadyExists)).then_some(folder)
+        };
+        let (memory, pids, cpu, account) = (at("memory"), at("pids"), at("cpu"), at("cpuacct"));
+        Self { memory, pids, cpu, account, unified: false, delegated: true }
+    }
+
+    /// No groups, of an ordinary user.
+    pub fn none() -> Self {
+        Self { delegated: true, ..Self::default() }
+    }
+
     /// Makes the groups, without limits.
     pub fn create(name: &str) -> Result<Self, Failure> {
         let mounts = fs::read_to_string("/proc/self/mountinfo").doing("read of /proc/self/mountinfo")?;
@@ -35,10 +60,12 @@ impl Group {
                 cpu: Some(folder.clone()),
                 account: Some(folder),
                 unified: true,
+                delegated: false,
             },
             None => {
                 let at = |controller: &str| legacy(&mounts, &current, controller).map(|parent| parent.join(name));
-                Self { memory: at("memory"), pids: at("pids"), cpu: at("cpu"), account: at("cpuacct"), unified: false }
+                let (memory, pids, cpu, account) = (at("memory"), at("pids"), at("cpu"), at("cpuacct"));
+                Self { memory, pids, cpu, account, unified: false, delegated: false }
             }
         };
         if let Err(failure) = group.make() {
@@ -83,44 +110,68 @@ impl Group {
         Ok(())
     }
 
-    /// Sets the limits. One that was asked for and cannot be set is an error.
-    pub fn limit(&self, limits: &Limits) -> Result<(), Failure> {
-        let names = if self.unified {
-            ["memory.max", "pids.max", "cpu.max"]
-        } else {
-            ["memory.limit_in_bytes", "pids.max", "cpu.cfs_quota_us"]
-        };
-        if let Some(pids) = &self.pids {
-            set(pids, names[1], &limits.processes.to_string())?;
-        }
-        if let Some(bytes) = limits.memory_bytes {
-            let memory = self.memory.as_ref().ok_or_else(|| missing("memory"))?;
-            set(memory, names[0], &bytes.to_string())?;
-            // Swap would turn the limit into slowness. The files are missing where the kernel does not count swap.
-            let swap = if self.unified { ("memory.swap.max", 0) } else { ("memory.memsw.limit_in_bytes", bytes) };
-            if memory.join(swap.0).exists() {
-                set(memory, swap.0, &swap.1.to_string())?;
+    /// Sets the limits. One that was asked for and cannot be set is an error; for an ordinary user, what is told of it.
+    pub fn limit(&self, limits: &Limits) -> Result<Vec<String>, Failure> {
+        let asked = [
+            (format!("processes are not limited to {}", limits.processes), self.limit_processes(limits.processes)),
+            match limits.memory_bytes {
+                Some(bytes) => (format!("memory is not limited to {} MiB", bytes >> 20), self.limit_memory(bytes)),
+                None => (String::new(), Ok(())),
+            },
+            match limits.cpu_millis {
+                Some(millis) => {
+                    let cores = format!("{}.{:03}", millis / 1000, millis % 1000);
+                    (format!("cpu is not limited to {cores} cores"), self.limit_cpu(millis))
+                }
+                None => (String::new(), Ok(())),
+            },
+        ];
+        let mut notes = Vec::new();
+        for (note, set) in asked {
+            match set {
+                Err(failure) if self.delegated => notes.push(format!("{note}: {}", failure.cause)),
+                other => other?,
             }
         }
-        if let Some(millis) = limits.cpu_millis {
-            let cpu = self.cpu.as_ref().ok_or_else(|| missing("cpu"))?;
-            let quota = (u64::from(millis) * CPU_PERIOD_US / 1000).max(1000);
-            let value = if self.unified { format!("{quota} {CPU_PERIOD_US}") } else { quota.to_string() };
-            set(cpu, names[2], &value)?;
+        Ok(notes)
+    }
+
+    fn limit_processes(&self, count: u32) -> Result<(), Failure> {
+        // Without the controller a resource limit of each user counts.
+        self.pids.as_ref().map_or(Ok(()), |pids| set(pids, "pids.max", &count.to_string()))
+    }
+
+    fn limit_memory(&self, bytes: u64) -> Result<(), Failure> {
+        let memory = self.memory.as_ref().ok_or_else(|| self.missing("memory"))?;
+        set(memory, if self.unified { "memory.max" } else { "memory.limit_in_bytes" }, &bytes.to_string())?;
+        // Swap would turn the limit into slowness. The files are missing where the kernel does not count swap.
+        let (file, value) = if self.unified { ("memory.swap.max", 0) } else { ("memory.memsw.limit_in_bytes", bytes) };
+        if memory.join(file).exists() { set(memory, file, &value.to_string()) } else { Ok(()) }
+    }
+
+    fn limit_cpu(&self, millis: u32) -> Result<(), Failure> {
+        let cpu = self.cpu.as_ref().ok_or_else(|| self.missing("cpu"))?;
+        let quota = (u64::from(millis) * CPU_PERIOD_US / 1000).max(1000);
+        match self.unified {
+            true => set(cpu, "cpu.max", &format!("{quota} {CPU_PERIOD_US}")),
+            false => set(cpu, "cpu.cfs_quota_us", &quota.to_string()),
         }
-        Ok(())
     }
 
     /// Moves this thread into the groups, so that a process that it makes is born there; whether all took it. A thread
     /// may move itself at once, while moving another process waits for the kernel's grace period (about 10 ms). Only
-    /// version 1 takes single threads, and a caller of one thread is moved as a whole.
+    /// version 1 takes single threads, and a caller of one thread is moved as a whole. An ordinary user might not come
+    /// back.
     pub fn join(&self) -> bool {
-        !self.unified && self.folders().iter().all(|folder| fs::write(folder.join("tasks"), "0").is_ok())
+        !self.unified
+            && !self.delegated
+            && self.folders().iter().all(|folder| fs::write(folder.join("tasks"), "0").is_ok())
     }
 
     /// Moves this thread back to where it was before [`Group::join`].
     pub fn leave(&self) -> Result<(), Failure> {
-        for parent in self.folders().iter().filter(|_| !self.unified).filter_map(|folder| folder.parent()) {
+        let joined = !self.unified && !self.delegated;
+        for parent in self.folders().iter().filter(|_| joined).filter_map(|folder| folder.parent()) {
             fs::write(parent.join("tasks"), "0").doing_on("return to cgroup", parent.display())?;
         }
         Ok(())
@@ -140,6 +191,14 @@ impl Group {
             }
         }
         Ok(())
+    }
+
+    fn missing(&self, controller: &str) -> Failure {
+        let why = match self.delegated {
+            true => format!("no control group with `{controller}` is delegated to this account"),
+            false => format!("this machine offers no cgroup controller `{controller}`"),
+        };
+        Failure::new(format!("limit of {controller}"), why)
     }
 
     /// How often the kernel killed at the memory limit.
@@ -184,15 +243,21 @@ impl Group {
     }
 }
 
+/// Whether an account that is not root's was given a group that limits memory; root is told when a limit is set.
+pub fn limits_memory() -> bool {
+    if rustix::process::geteuid().is_root() {
+        return true;
+    }
+    let group = Group::create_delegated(&format!("slipway-look-{}", std::process::id()));
+    group.remove();
+    group.memory.is_some()
+}
+
 /// Removes cgroup folders that are empty of processes.
 pub fn remove_folders(folders: &[PathBuf]) {
     for folder in folders {
         let _ = fs::remove_dir(folder);
     }
-}
-
-fn missing(controller: &str) -> Failure {
-    Failure::new(format!("limit of {controller}"), format!("this machine offers no cgroup controller `{controller}`"))
 }
 
 fn set(folder: &Path, file: &str, value: &str) -> Result<(), Failure> {
@@ -205,7 +270,7 @@ fn number(folder: &Path, file: &str) -> Option<u64> {
 }
 
 /// One line of mountinfo (proc(5)): root in its file system, mount point, type, super options.
-fn mount_line(line: &str) -> Option<(&str, &str, &str, &str)> {
+pub(crate) fn mount_line(line: &str) -> Option<(&str, &str, &str, &str)> {
     let (left, right) = line.split_once(" - ")?;
     let mut left = left.split(' ');
     let (root, point) = (left.nth(3)?, left.next()?);

@@ -33,9 +33,13 @@ pub fn user_namespace(first: u32, count: u32) -> Result<(OwnedFd, Maker), Failur
 }
 
 fn map(pid: libc::pid_t, first: u32, count: u32) -> Result<OwnedFd, Failure> {
-    let line = format!("0 {first} {count}\n");
+    // A line must not lead over two lines of the namespace outside: an ordinary user's has one for himself and one for the rest.
+    let lines = match (first, count) {
+        (0, 2..) => format!("0 0 1\n1 1 {}\n", count - 1),
+        _ => format!("0 {first} {count}\n"),
+    };
     for file in ["uid_map", "gid_map"] {
-        fs::write(format!("/proc/{pid}/{file}"), &line).doing_on("id mapping in", file)?;
+        fs::write(format!("/proc/{pid}/{file}"), &lines).doing_on("id mapping in", file)?;
     }
     fs::File::open(format!("/proc/{pid}/ns/user")).map(OwnedFd::from).doing("open of the user namespace")
 }

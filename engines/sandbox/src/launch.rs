@@ -4,7 +4,7 @@
 use crate::client::Shim;
 use crate::error::SandboxError;
 use crate::record::{ExitRecord, read_record};
-use crate::shim::{Report, ShimState};
+use crate::shim::{Report, ShimState, Way};
 use crate::spec::Spec;
 use std::io::{self, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -57,38 +57,41 @@ impl Launcher {
     ///
     /// Blocks for a few milliseconds: from async code call it on a blocking thread.
     pub fn launch(&self, spec: &Spec) -> Result<Shim, SandboxError> {
+        self.launch_within(spec, LAUNCH_LIMIT)
+    }
+
+    /// As [`Launcher::launch`], with a limit of its own.
+    pub(crate) fn launch_within(&self, spec: &Spec, limit: Duration) -> Result<Shim, SandboxError> {
         spec.check()?;
-        if !rustix::process::geteuid().is_root() {
-            return Err(SandboxError::Spec(
-                "sandboxes need root for now; `doctor` says what this machine allows".into(),
-            ));
-        }
-        match self.spawn(spec)? {
+        match self.spawn(spec, limit)? {
             Report::Ready(setup) => Shim::new(&spec.dir, &spec.id, setup),
             Report::Failed(failure) => Err(failure.into()),
         }
     }
 
-    fn spawn(&self, spec: &Spec) -> Result<Report, SandboxError> {
+    fn spawn(&self, spec: &Spec, limit: Duration) -> Result<Report, SandboxError> {
+        let way = Way::for_network(spec.network);
         let failed = |e| SandboxError::io(format!("start of the shim of `{}`", spec.id), e);
         let mut bytes = serde_json::to_vec(spec).map_err(|e| failed(e.into()))?;
-        let taken = self.ready.as_ref().and_then(|ready| lock(ready).take());
+        let taken = self.ready.as_ref().filter(|_| way == Way::Own).and_then(|ready| lock(ready).take());
         // One that was killed while it waited takes no spec, so nothing of the run was started.
         let told = taken.and_then(|waiting| waiting.tell(&bytes).ok());
         let output = match told {
             Some(output) => Ok(output),
-            None => self.begin().and_then(|waiting| waiting.tell(&bytes)),
+            None => self.begin(way).and_then(|waiting| waiting.tell(&bytes)),
         };
         bytes.fill(0);
-        let report = read_report(output.map_err(failed)?, &spec.id);
-        self.make_ready();
+        let report = read_report(output.map_err(failed)?, &spec.id, limit);
+        if way == Way::Own {
+            self.make_ready();
+        }
         report
     }
 
     /// Begins a shim. What was spawned forks it and ends at once, and is collected here.
-    fn begin(&self) -> io::Result<Waiting> {
+    fn begin(&self, way: Way) -> io::Result<Waiting> {
         let mut child = self
-            .command("run")
+            .command(way.word())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -107,7 +110,7 @@ impl Launcher {
         let Some(ready) = self.ready.clone() else { return };
         let launcher = self.clone();
         std::thread::spawn(move || {
-            if let Ok(waiting) = launcher.begin() {
+            if let Ok(waiting) = launcher.begin(Way::Own) {
                 lock(&ready).get_or_insert(waiting);
             }
         });
@@ -132,15 +135,15 @@ fn lock(ready: &Mutex<Option<Waiting>>) -> MutexGuard<'_, Option<Waiting>> {
     ready.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn read_report(mut output: ChildStdout, id: &str) -> Result<Report, SandboxError> {
+fn read_report(mut output: ChildStdout, id: &str, limit: Duration) -> Result<Report, SandboxError> {
     let what = || format!("start of the shim of `{id}`");
-    let until = Instant::now() + LAUNCH_LIMIT;
+    let until = Instant::now() + limit;
     let mut bytes = Vec::new();
     let mut buffer = [0_u8; 4096];
     loop {
         let left = until.saturating_duration_since(Instant::now());
         if !crate::wire::readable_within(&output, left).map_err(|e| SandboxError::io(what(), e))? {
-            return Err(SandboxError::Timeout { what: what(), limit_ms: LAUNCH_LIMIT.as_millis() as u64 });
+            return Err(SandboxError::Timeout { what: what(), limit_ms: limit.as_millis() as u64 });
         }
         match output.read(&mut buffer).map_err(|e| SandboxError::io(what(), e))? {
             0 => break,
@@ -211,7 +214,7 @@ pub(crate) fn ended_record(dir: &Path) -> Result<Option<ExitRecord>, SandboxErro
 
 /// Removes the state folder of an ended run. The record, the log and every writable layer go with it.
 pub fn release(dir: &Path) -> Result<(), SandboxError> {
-    match std::fs::remove_dir_all(dir) {
+    match crate::settle::remove_folder(dir) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => {
             Err(SandboxError::io(format!("removing of state folder `{}`", dir.display()), e))
         }

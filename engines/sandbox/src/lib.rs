@@ -8,6 +8,7 @@ compile_error!("sandboxes are made of Linux namespaces");
 
 mod cgroup;
 mod client;
+mod delegated;
 mod error;
 mod escaped;
 mod host_tools;
@@ -26,11 +27,16 @@ mod outbound;
 mod probe;
 mod record;
 mod seccomp;
+mod settle;
 mod shim;
 mod spec;
+mod stack;
+mod standing;
+mod subordinate;
 mod sys;
 mod wire;
 
+pub use cgroup::limits_memory;
 pub use client::{Connector, Follow, Shim};
 pub use error::{Cause, Failure, SandboxError};
 pub use host_tools::{HostTools, host_tools};
@@ -41,9 +47,10 @@ pub use mask::{MASK_BYTES_MIN, Masks};
 pub use merged::{Entry, EntryKind, Merged};
 pub use probe::{Check, Level, Outbound, Probe};
 pub use record::{Ended, Executed, ExitRecord, LogRecord, Status, StepRecord, Usage, read_record};
+pub use settle::remove_folder;
 pub use shim::{Setup, shim_main};
 pub use spec::{
-    Bind, HOME, Ids, Kind, Limits, Network, Root, SECRETS_FOLDER, SPEC_VERSION, Secret, SecretBytes, Spec, Step,
+    Bind, HOME, Ids, Kind, Limits, Network, Root, SECRETS_FOLDER, SPEC_VERSION, Secret, SecretBytes, Spec, Stack, Step,
     Workspace,
 };
 pub use wire::Command;

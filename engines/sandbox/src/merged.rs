@@ -9,8 +9,8 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
-/// Extended attribute that overlayfs puts on a folder which hides the one below it.
-const OPAQUE: &str = "trusted.overlay.opaque";
+/// Extended attributes that overlayfs puts on a folder which hides the one below it: as root, and as an ordinary user.
+const OPAQUE: [&str; 2] = ["trusted.overlay.opaque", "user.overlay.opaque"];
 
 /// A workspace as the run left it.
 #[derive(Debug, Clone)]
@@ -147,8 +147,11 @@ fn is_whiteout(metadata: &Metadata) -> bool {
 /// Whether an entry of the upper layer hides what the lower has below it.
 fn hides(path: &Path) -> bool {
     let Ok(metadata) = fs::symlink_metadata(path) else { return false };
-    let mut value = [0_u8; 1];
-    !metadata.is_dir() || matches!(rustix::fs::lgetxattr(path, OPAQUE, &mut value[..]), Ok(1) if value[0] == b'y')
+    let is_opaque = |name: &&str| {
+        let mut value = [0_u8; 1];
+        matches!(rustix::fs::lgetxattr(path, *name, &mut value[..]), Ok(1) if value[0] == b'y')
+    };
+    !metadata.is_dir() || OPAQUE.iter().any(is_opaque)
 }
 
 fn describe(path: &Path, metadata: &Metadata, changed: bool) -> io::Result<Entry> {

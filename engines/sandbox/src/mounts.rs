@@ -9,8 +9,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
-    fsmount, fsopen, move_mount, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount, open_tree,
 };
 use std::ffi::OsStr;
 use std::fs::File;
@@ -75,8 +75,9 @@ pub fn new_filesystem(kind: &str, options: &[(&str, &str)], attributes: u64) -> 
 /// An overlay of `lower` (names relative to the current folder, the lowest first) and a writable folder.
 ///
 /// `redirect_dir`, `index` and `metacopy` stay off: with a lower folder that others wrote they would follow its attributes.
-/// `volatile`: nothing in a run outlives a crash of the machine, so its fsyncs buy nothing.
-pub fn overlay(lower: &[String], upper: BorrowedFd<'_>, work: BorrowedFd<'_>) -> io::Result<Tree> {
+/// `volatile`: nothing in a run outlives a crash of the machine, so its fsyncs buy nothing. `as_user`: its attributes are
+/// in the name space that an ordinary user may write.
+pub fn overlay(lower: &[String], upper: BorrowedFd<'_>, work: BorrowedFd<'_>, as_user: bool) -> io::Result<Tree> {
     let context = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
     let joined = lower.iter().rev().map(String::as_str).collect::<Vec<_>>().join(":");
     if joined.len() <= OPTION_BYTES_MAX {
@@ -88,11 +89,16 @@ pub fn overlay(lower: &[String], upper: BorrowedFd<'_>, work: BorrowedFd<'_>) ->
     }
     fsconfig_set_string(context.as_fd(), "upperdir", descriptor_path(upper).as_str())?;
     fsconfig_set_string(context.as_fd(), "workdir", descriptor_path(work).as_str())?;
-    for (key, value) in [("redirect_dir", "off"), ("index", "off"), ("metacopy", "off")] {
+    // The kernel takes `userxattr` with this word for "off" only.
+    let redirect = if as_user { "nofollow" } else { "off" };
+    for (key, value) in [("redirect_dir", redirect), ("index", "off"), ("metacopy", "off")] {
         fsconfig_set_string(context.as_fd(), key, value)?;
     }
+    if as_user {
+        fsconfig_set_flag(context.as_fd(), "userxattr")?;
+    }
     // Kernels before 5.10 do not know it; they only lose speed.
-    let _ = rustix::mount::fsconfig_set_flag(context.as_fd(), "volatile");
+    let _ = fsconfig_set_flag(context.as_fd(), "volatile");
     fsconfig_create(context.as_fd())?;
     let attributes = MountAttrFlags::from_bits_truncate(PLAIN as u32);
     Ok(Tree(fsmount(context.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, attributes)?))
@@ -218,16 +224,17 @@ impl Inside<'_> {
     }
 
     /// Shows a file or folder with its ids as seen from inside. Where the file system cannot do that, a read-only one
-    /// is shown with unknown owners (`Ok(false)`), a writable one is refused: it would be writable by nobody.
+    /// is shown with unknown owners (`Ok(false)`), a writable one is refused: it would be writable by nobody. Without
+    /// `ids` nothing is mapped: what the shim's user owns is root's inside.
     pub fn show_mapped(
         &self,
         source: &Path,
         path: &Path,
         attributes: u64,
-        ids: BorrowedFd<'_>,
+        ids: Option<BorrowedFd<'_>>,
     ) -> Result<bool, Failure> {
         let tree = Tree::of(source, false).doing_on("open of", source.display())?;
-        match tree.set(attributes, false, Some(ids)) {
+        match tree.set(attributes, false, ids) {
             Ok(()) => self.attach_like(&tree, source, path).map(|()| true),
             Err(_) if attributes & libc::MOUNT_ATTR_RDONLY != 0 => {
                 self.show(source, path, attributes, false).map(|()| false)

@@ -2,45 +2,73 @@
 //! Never connects anywhere but to the sandbox's own loopback.
 
 use crate::error::{Doing, Failure};
+use crate::standing::Standing;
 use crate::sys;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, connect, socket_with};
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Listening sockets reported at most.
 const LISTENING_MAX: usize = 256;
 
 /// The namespaces that this process shares with its sandbox, and the host's network, which it came from. Making a network
 /// takes the kernel longer than anything else of a sandbox, hence before the run is known.
-pub struct Apart {
-    host: OwnedFd,
-    own: OwnedFd,
+pub enum Apart {
+    /// In a network of its own.
+    Own {
+        /// The host's, for who may go back to it: the machine's root.
+        host: Option<OwnedFd>,
+        /// Its own.
+        own: OwnedFd,
+    },
+    /// Still in the host's.
+    Shared,
 }
 
 impl Apart {
     /// Moves this process into namespaces of its own, with a loopback that works.
-    pub fn new() -> Result<Self, Failure> {
-        let host = current()?;
-        sys::unshare(sys::NEW_SHARED).doing("namespaces")?;
+    pub fn new(standing: &Standing) -> Result<Self, Failure> {
+        let host = standing.is_root().then(current).transpose()?;
+        sys::unshare(sys::NEW_SHARED | sys::NEW_NETWORK).doing("namespaces")?;
         loopback_up()?;
         // Any user inside may serve on port 80, and ping.
         fs::write("/proc/sys/net/ipv4/ip_unprivileged_port_start", "0").doing("opening of low ports")?;
         let _ = fs::write("/proc/sys/net/ipv4/ping_group_range", "0 2147483647");
-        Ok(Self { host, own: current()? })
+        Ok(Self::Own { host, own: current()? })
+    }
+
+    /// As [`Apart::new`], in the host's network.
+    pub fn sharing() -> Result<Self, Failure> {
+        sys::unshare(sys::NEW_SHARED).doing("namespaces")?;
+        Ok(Self::Shared)
     }
 
     /// Goes back to the host's network.
     pub fn enter_host(&self) -> Result<(), Failure> {
-        sys::setns(self.host.as_fd(), sys::NEW_NETWORK).doing("entering the host's network")
+        match self {
+            Self::Shared => Ok(()),
+            Self::Own { host: Some(host), .. } => {
+                sys::setns(host.as_fd(), sys::NEW_NETWORK).doing("entering the host's network")
+            }
+            Self::Own { host: None, .. } => Err(Failure::new("entering the host's network", "only root can go back")),
+        }
+    }
+
+    /// Its own network.
+    pub fn own(&self) -> Result<BorrowedFd<'_>, Failure> {
+        match self {
+            Self::Own { own, .. } => Ok(own.as_fd()),
+            Self::Shared => Err(Failure::new("network namespace", "the sandbox shares the host's")),
+        }
     }
 
     /// Does something in the host's network.
     pub fn in_host<T>(&self, act: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
         self.enter_host()?;
         let done = act();
-        sys::setns(self.own.as_fd(), sys::NEW_NETWORK).doing("entering the network namespace")?;
+        sys::setns(self.own()?, sys::NEW_NETWORK).doing("entering the network namespace")?;
         done
     }
 }

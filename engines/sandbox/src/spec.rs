@@ -202,10 +202,22 @@ pub struct Workspace {
 pub enum Network {
     /// Its own loopback only.
     None,
-    /// Its own network with a way out by NAT; never the host's loopback.
+    /// Its own network with a way out by NAT; never the host's loopback. For the machine's root only.
     Outbound,
+    /// Its own network with a way out through a program that speaks for it; never the host's loopback. For ordinary users only.
+    UserMode(Stack),
     /// The host's network: no isolation is claimed.
     Host,
+}
+
+/// A program that is the network of an ordinary user's sandbox: it takes packets and opens sockets of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stack {
+    /// `pasta`, of the package passt.
+    Pasta,
+    /// `slirp4netns`.
+    Slirp4netns,
 }
 
 /// Limits of one run.

@@ -8,8 +8,8 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 /// Namespaces that a sandbox's first process is born into, as flags of clone(2).
 pub const NEW_SANDBOX: libc::c_int = libc::CLONE_NEWNS | libc::CLONE_NEWPID;
-/// Namespaces that a shim shares with its sandbox, as flags of unshare(2).
-pub const NEW_SHARED: libc::c_int = NEW_NETWORK | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+/// Namespaces besides the network that a shim shares with its sandbox, as flags of unshare(2).
+pub const NEW_SHARED: libc::c_int = libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
 /// The network namespace, as a flag of unshare(2) and setns(2).
 pub const NEW_NETWORK: libc::c_int = libc::CLONE_NEWNET;
 /// The user namespace, as a flag of clone(2).
@@ -46,11 +46,14 @@ pub fn setns(namespace: BorrowedFd<'_>, kind: libc::c_int) -> io::Result<()> {
     check(unsafe { libc::setns(namespace.as_raw_fd(), kind) }.into()).map(drop)
 }
 
-/// Becomes uid and gid (real, effective, saved) without supplementary groups but `groups`.
-pub fn become_user(uid: u32, gid: u32, groups: &[u32]) -> io::Result<()> {
+/// Becomes uid and gid (real, effective, saved) with just these supplementary groups; `None` leaves them as they are,
+/// where a user namespace of one id allows no change.
+pub fn become_user(uid: u32, gid: u32, groups: Option<&[u32]>) -> io::Result<()> {
     // SAFETY: `groups` outlives the call; single-threaded, so one thread's ids are the process's ids.
     unsafe {
-        check(libc::setgroups(groups.len(), groups.as_ptr()).into())?;
+        if let Some(groups) = groups {
+            check(libc::setgroups(groups.len(), groups.as_ptr()).into())?;
+        }
         check(libc::setresgid(gid, gid, gid).into())?;
         check(libc::setresuid(uid, uid, uid).into())?;
     }

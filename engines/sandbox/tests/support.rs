@@ -44,12 +44,29 @@ impl Drop for Scratch {
             let _ = shim.kill();
             let _ = shim.wait(LIMIT);
         }
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = launcher().remove(&self.0);
     }
 }
 
+/// Where a copy of the shim lies that an account of the tests may read.
+pub const SHIM: &str = "SLIPWAY_SANDBOX_SHIM";
+/// The same for the program that attacks.
+pub const ATTACK: &str = "SLIPWAY_SANDBOX_ATTACK";
+/// The level that the account is to have; root's when it is not set.
+pub const LEVEL: &str = "SLIPWAY_SANDBOX_LEVEL";
+
 pub fn launcher() -> Launcher {
-    Launcher::new(env!("CARGO_BIN_EXE_slipway-shim"))
+    match std::env::var_os(SHIM) {
+        Some(copy) => Launcher::new(copy),
+        None => Launcher::new(env!("CARGO_BIN_EXE_slipway-shim")),
+    }
+}
+
+/// The level at which the tests run.
+pub fn level() -> Level {
+    let levels = [Level::SubordinateIds, Level::SingleId];
+    let named = std::env::var(LEVEL).unwrap_or_default();
+    levels.into_iter().find(|level| level.word() == named).unwrap_or(Level::Root)
 }
 
 /// How a run ended and what it said.

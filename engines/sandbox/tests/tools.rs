@@ -28,7 +28,8 @@ fn cargo_test_runs_offline_without_touching_the_hosts_cargo_home() {
 fn the_probe_says_what_it_saw() {
     let scratch = Scratch::new();
     let probe = launcher().probe(&scratch.0, Duration::from_secs(30));
-    assert_eq!(probe.level, Level::Root, "{probe:#?}");
+    assert_eq!(probe.level, level(), "{probe:#?}");
+    assert_eq!(probe.next.is_none(), level() == Level::Root, "{probe:#?}");
     for check in &probe.checks {
         assert_eq!(check.ok, check.proof.is_some(), "{check:?}");
         assert_eq!(check.ok, check.cause.is_none() && check.remedy.is_none(), "{check:?}");

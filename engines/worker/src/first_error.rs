@@ -210,7 +210,10 @@ fn strong(line: &str) -> Option<Kind> {
 
 fn is_weak(line: &str) -> bool {
     let lower = line.to_lowercase();
-    !HARMLESS.iter().any(|harmless| lower.contains(harmless)) && WORDS.iter().any(|word| lower.contains(word))
+    let is_summary = SUMMARIES.iter().any(|summary| line.trim_start().starts_with(summary));
+    !is_summary
+        && !HARMLESS.iter().any(|harmless| lower.contains(harmless))
+        && WORDS.iter().any(|word| lower.contains(word))
 }
 
 fn cut(line: &str) -> String {

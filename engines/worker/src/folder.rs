@@ -148,7 +148,7 @@ impl Folder {
 
     /// Removes all of it.
     pub fn remove(&self) -> Result<(), WorkerError> {
-        match fs::remove_dir_all(&self.path) {
+        match slipway_sandbox::remove_folder(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(WorkerError::file("remove", &self.path)(error))
             }

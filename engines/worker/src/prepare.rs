@@ -49,10 +49,11 @@ pub(crate) fn prepare(request: &RunRequest, tree: &Path, folder: &Folder, ground
     spec.binds = vec![Bind { source: folder.shared(), target: PathBuf::from(SHARED), read_only: false }];
     spec.network = match (request.job.network, ground.outbound) {
         (false, _) => Network::None,
-        (true, Outbound::Nat) => Network::Outbound,
-        (true, Outbound::Shared) => {
-            notes.push("network: shared with this machine, not isolated; `slipway doctor` says why".to_owned());
-            Network::Host
+        (true, outbound) => {
+            if outbound == Outbound::Shared {
+                notes.push("network: shared with this machine, not isolated; `slipway doctor` says why".to_owned());
+            }
+            outbound.network()
         }
     };
     spec.limits = Limits {

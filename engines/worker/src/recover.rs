@@ -133,6 +133,6 @@ fn sweep(trash: &Path) {
 fn sweep_all(folders: Vec<std::path::PathBuf>) {
     for folder in folders {
         // What stays costs room only, and the next start tries again.
-        let _ = fs::remove_dir_all(folder);
+        let _ = slipway_sandbox::remove_folder(&folder);
     }
 }

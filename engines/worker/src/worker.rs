@@ -20,7 +20,7 @@ use slipway_model::{ProjectName, RunId};
 use slipway_ports::RunRequest;
 use slipway_sandbox::{Follow, Launcher, Shim, read_log_from, read_record};
 use std::collections::HashMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -433,7 +433,7 @@ impl Inner {
         tokio::task::spawn_blocking(move || {
             for folder in removable {
                 // What stays is swept at the next start.
-                let _ = fs::remove_dir_all(folder);
+                let _ = slipway_sandbox::remove_folder(&folder);
             }
             if tidies {
                 inner.tidy();

@@ -1,15 +1,18 @@
 //! `serve`, `node start`, `worker start`: the parts alone, as `up` starts them.
 
 use crate::cli::{Global, address};
+use crate::commands::doctor::refused;
 use crate::commands::front::Front;
-use crate::exit::{Done, Exit, SURROUNDINGS, surroundings};
+use crate::exit::{Done, Exit, surroundings};
 use crate::paths::Data;
 use crate::wire::serve::{ServeOptions, make_private, program, serve as run_serve};
 use crate::wire::unpack::StoreUnpack;
 use clap::Args;
 use slipway_blobs::Blobs;
 use slipway_node::{Ending, Node, NodeOptions};
-use slipway_sandbox::Launcher;
+use slipway_ports::Machine;
+use slipway_ports::machine::MACHINE_FILE;
+use slipway_sandbox::{Launcher, Level, Outbound, Probe};
 use slipway_worker::{Shutdown, Worker, WorkerOptions};
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -89,10 +92,11 @@ pub async fn worker(global: &Global) -> Done {
     let data = Data::find(global.data.clone());
     make_private(&data.0)?;
     make_private(&data.work())?;
-    let options = worker_options(&data).await?;
-    let (say, told) = tokio::sync::watch::channel(Shutdown::No);
+    // Before the probe: one that is broken off would leave its folder.
     let mut term = signal(SignalKind::terminate()).map_err(surroundings)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(surroundings)?;
+    let options = worker_options(&data).await?;
+    let (say, told) = tokio::sync::watch::channel(Shutdown::No);
     tokio::spawn(async move {
         let how = tokio::select! {
             _ = term.recv() => Shutdown::LeaveJobs,
@@ -110,34 +114,36 @@ pub async fn worker_options(data: &Data) -> Result<WorkerOptions, Exit> {
     let mut options = WorkerOptions::new(&data.0, blobs.clone(), exe.clone());
     options.unpack = Some(Arc::new(StoreUnpack { blobs, folder: data.work().join("images") }));
     let scratch = data.work().join("probe");
+    // What a worker left that was killed while it probed.
+    let _ = slipway_sandbox::remove_folder(&scratch);
     std::fs::create_dir_all(&scratch).map_err(surroundings)?;
     let probe =
         tokio::task::spawn_blocking(move || Launcher::new(exe).probe(&scratch, PROBE)).await.map_err(surroundings)?;
-    if probe.level != slipway_sandbox::Level::Root {
-        let failed = probe.checks.iter().find(|check| !check.ok);
-        let why = failed
-            .map(|check| {
-                format!(
-                    "{}: {}; {}",
-                    check.name,
-                    check.cause.clone().unwrap_or_default(),
-                    check.remedy.clone().unwrap_or_default()
-                )
-            })
-            .unwrap_or_default();
-        let exit = Exit::new(SURROUNDINGS, format!("this machine cannot run jobs at level root: {why}"));
-        return Err(exit.hint("run it as root; other levels are not yet supported; `slipway doctor` says more"));
+    if probe.level == Level::Refused {
+        return Err(refused(&probe));
     }
-    if probe.checks.iter().any(|check| check.name == "limits" && check.ok) {
+    if probe.has("limits") {
         options.limits.memory_bytes = machine_memory().map(|all| all / 4 * 3);
     }
     options.outbound = probe.outbound;
+    note_machine(data, &probe);
     Ok(options)
+}
+
+/// What plans have to say of this machine. Without it they say nothing.
+fn note_machine(data: &Data, probe: &Probe) {
+    let limits = probe.checks.iter().find(|check| check.name == "limits" && !check.ok);
+    let machine = Machine {
+        shares_network: probe.outbound == Outbound::Shared,
+        unlimited: limits.and_then(|check| check.cause.clone()),
+    };
+    let text = serde_json::to_vec(&machine).unwrap_or_default();
+    let _ = slipway_vault::write_private(&data.run().join(MACHINE_FILE), &text);
 }
 
 /// All memory of this machine in bytes (proc_meminfo(5)). One job may have three quarters of it, so that what runs
 /// beside it lives on.
-fn machine_memory() -> Option<u64> {
+pub fn machine_memory() -> Option<u64> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let kib: u64 =
         text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?.trim().trim_end_matches(" kB").parse().ok()?;

@@ -5,6 +5,7 @@
 
 use crate::cli::{Global, address};
 use crate::client::Client;
+use crate::commands::doctor::refused;
 use crate::commands::front::Front;
 use crate::commands::supervise::{Part, last_words, recorded};
 use crate::commands::watch::fact;
@@ -17,6 +18,7 @@ use rustix::process::Signal;
 use slipway_feedback::ticker::Ticker;
 use slipway_model::text::printable;
 use slipway_node::fd_store::FdStore;
+use slipway_sandbox::{Launcher, Level};
 use std::net::{SocketAddr, TcpListener};
 use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
@@ -25,6 +27,8 @@ use tokio::time::Instant;
 
 /// The parts have to be ready within this time.
 const READY: Duration = Duration::from_secs(60);
+/// A look at whether sandboxes can be made takes milliseconds; one that takes longer has found out enough.
+const PROBE: Duration = Duration::from_secs(10);
 /// A node looks for a new `up` at least this often.
 const HANDED_OVER: Duration = Duration::from_secs(6);
 /// Draining and stopping everything takes at most so long.
@@ -77,6 +81,9 @@ pub async fn up(global: &Global, up: Up) -> Done {
         make_private(&folder)?;
     }
     let held = lock(&data.0.join("lock"), "slipway up")?;
+    if recorded(&data, "worker").is_none() {
+        can_run(&data).await?;
+    }
     let (http, proxy) = addresses(&data, &up)?;
     let store = FdStore::serve(&data.fd_socket()).map_err(surroundings)?;
     let parts = parts(&data, http, proxy, &up)?;
@@ -125,6 +132,19 @@ pub async fn up(global: &Global, up: Up) -> Done {
     drop(store);
     drop(held);
     Ok(())
+}
+
+/// Says at once that nothing could run here, instead of starting parts that end again and again.
+async fn can_run(data: &Data) -> Done {
+    let (exe, scratch) = (program()?, data.work().join("probe-up"));
+    for folder in [data.work(), scratch.clone()] {
+        make_private(&folder)?;
+    }
+    let place = scratch.clone();
+    let probing = tokio::task::spawn_blocking(move || Launcher::new(exe).probe_sandbox(&place, PROBE));
+    let probe = probing.await.map_err(surroundings)?;
+    let _ = slipway_sandbox::remove_folder(&scratch);
+    if probe.level == Level::Refused { Err(refused(&probe)) } else { Ok(()) }
 }
 
 type Kept = (&'static str, watch::Receiver<u32>, tokio::task::JoinHandle<()>);

@@ -94,7 +94,7 @@ fn become_program(
     rustix::process::setsid().doing("setsid")?;
     sys::reset_signals();
     if user.uid != 0 || user.gid != 0 {
-        sys::become_user(user.uid, user.gid, &[]).doing("becoming the user")?;
+        sys::become_user(user.uid, user.gid, Some(&[])).doing("becoming the user")?;
     }
     rustix::process::chdir(cwd).doing_on("working folder", cwd.display())?;
     let mut denied = None;

@@ -1,4 +1,4 @@
-//! Gives up every right that the sandbox must not have. In: a process that is the host's root. Out: the same process as root of
+//! Gives up every right that the sandbox must not have. In: a process that is the host's root, or root of its user's namespace. Out: the same process as root of
 //! its user namespace only, with a short list of capabilities, no way to gain more, a system call filter and resource limits.
 
 use crate::error::{Doing, Failure};
@@ -22,11 +22,11 @@ const KEPT: CapabilitySet = CapabilitySet::CHOWN
 const OPEN_FILES: u64 = 65_536;
 
 /// Confines this process and everything that it will start.
-pub fn confine(spec: &Spec, ids: BorrowedFd<'_>, limit_processes: bool) -> Result<(), Failure> {
+pub fn confine(spec: &Spec, ids: BorrowedFd<'_>, limit_processes: bool, drop_groups: bool) -> Result<(), Failure> {
     limits(spec, limit_processes)?;
     sys::unshare(sys::NEW_CGROUP).doing("cgroup namespace")?;
     sys::setns(ids, sys::NEW_USER).doing("entering the user namespace")?;
-    sys::become_user(0, 0, &[]).doing("becoming root inside")?;
+    sys::become_user(0, 0, drop_groups.then_some(&[][..])).doing("becoming root inside")?;
     capabilities()?;
     // Both are cleared by a change of user, hence here. Not dumpable: nothing inside may look into this process, which
     // is a copy of the shim and was given secrets.

@@ -1,5 +1,5 @@
 //! The sandbox's first process (pid 1 inside). In: the spec by fork, orders from the shim. Out: events.
-//! Sets the sandbox up as the host's root, gives every right up, then only starts and reaps. It never writes log or record,
+//! Sets the sandbox up as the shim's user, gives every right up, then only starts and reaps. It never writes log or record,
 //! and it dies with the shim, taking everything inside with it.
 
 mod child;
@@ -11,6 +11,7 @@ mod user;
 use crate::error::{Doing, Failure};
 use crate::record::Reaping;
 use crate::spec::Spec;
+use crate::standing::Standing;
 use crate::sys;
 use crate::wire::{self, Event, Order, Who};
 use rustix::event::{PollFd, PollFlags, poll};
@@ -26,7 +27,9 @@ pub struct Inputs {
     pub stdout: OwnedFd,
     /// See `stdout`.
     pub stderr: OwnedFd,
-    /// Outside id of root inside, and how many ids.
+    /// Who the shim is.
+    pub standing: Standing,
+    /// What root inside is to the shim, and how many ids there are.
     pub ids: (u32, u32),
 }
 
@@ -73,7 +76,9 @@ fn set_up(inputs: Inputs) -> Result<(Init, Vec<String>), Failure> {
     };
     // Opened here: the shim's descriptor leads into the host's mount namespace, where nothing may be mounted.
     let dir = crate::mounts::open_folder(&inputs.spec.dir).doing("open of the state folder")?;
-    let plan = root::Plan { spec: &inputs.spec, owner: inputs.ids.0, ids: ids.as_fd(), dir: dir.as_fd() };
+    let standing = &inputs.standing;
+    let mapped = standing.is_root().then_some(ids.as_fd());
+    let plan = root::Plan { spec: &inputs.spec, owner: inputs.ids.0, standing, ids: mapped, dir: dir.as_fd() };
     let built = root::build(&plan)?;
     enter_root(&built.root)?;
     for end in [&inputs.stdout, &inputs.stderr] {
@@ -84,7 +89,7 @@ fn set_up(inputs: Inputs) -> Result<(Init, Vec<String>), Failure> {
         _ => return Err(Failure::new("start", "the shim sent something else")),
     };
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    confine::confine(&inputs.spec, ids.as_fd(), limit_processes)?;
+    confine::confine(&inputs.spec, ids.as_fd(), limit_processes, standing.drops_groups())?;
     let Spec { steps, .. } = inputs.spec;
     let mut init = Init {
         steps,

@@ -1,9 +1,10 @@
-//! Builds what `/` is inside. In: the spec, a private mount namespace, still as the host's root. Out: a finished root folder.
+//! Builds what `/` is inside. In: the spec, a private mount namespace, still as its owner. Out: a finished root folder.
 //! Never mounts anything of the host that the spec or the list below does not name.
 
 use crate::error::{Doing, Failure};
 use crate::mounts::{self, Inside, PLAIN, READ_ONLY, Tree, new_filesystem, open_folder, overlay, state_folder};
-use crate::spec::{Bind, HOME, Network, Root, Spec, Workspace};
+use crate::spec::{Bind, HOME, Network, Root, Spec, Stack, Workspace};
+use crate::standing::Standing;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -58,8 +59,10 @@ pub struct Plan<'a> {
     pub spec: &'a Spec,
     /// Outside id of root inside.
     pub owner: u32,
-    /// The user namespace of the sandbox, for idmapped mounts.
-    pub ids: BorrowedFd<'a>,
+    /// Who builds it.
+    pub standing: &'a Standing,
+    /// The user namespace of the sandbox, where mounts can show its ids.
+    pub ids: Option<BorrowedFd<'a>>,
     /// The run's state folder.
     pub dir: BorrowedFd<'a>,
 }
@@ -91,6 +94,8 @@ pub fn build(plan: &Plan<'_>) -> Result<Built, Failure> {
     }
     work.names(&inside)?;
     let user = super::user::find(&inside, &plan.spec.user)?;
+    plan.standing.check_user(&plan.spec.user, user.uid, user.gid)?;
+    work.note_owner(&user);
     work.private_folders(&inside, &user)?;
     if let Some(workspace) = &plan.spec.workspace {
         work.writable_copy(&inside, workspace, "workspace")?;
@@ -144,12 +149,24 @@ impl Work<'_> {
         tree.attach(place.as_fd()).doing("mount of the root")
     }
 
+    /// What is told of an image whose program is not root, where its files cannot be given to whom the image says.
+    fn note_owner(&mut self, user: &super::user::User) {
+        let is_image = matches!(self.plan.spec.root, Root::Layers { .. });
+        if is_image && !self.plan.standing.is_root() && user.uid != 0 {
+            self.notes.push(format!(
+                "all files of the image belong to root inside: user `{}` reads what everybody may read, and writes to \
+                 /tmp, to folders open to all, and to what it makes itself",
+                self.plan.spec.user
+            ));
+        }
+    }
+
     /// Lower folders with their ids mapped, and a writable folder of this run on top.
     fn overlay(&mut self, lower: &[PathBuf], name: &str) -> Result<Tree, Failure> {
         let mut names = Vec::with_capacity(lower.len());
         for path in lower {
             let tree = Tree::of(path, false).doing_on("open of", path.display())?;
-            tree.set(READ_ONLY, false, Some(self.plan.ids)).map_err(|e| {
+            tree.set(READ_ONLY, false, self.plan.ids).map_err(|e| {
                 Failure::new(
                     format!("id mapping of `{}`", path.display()),
                     format!("{}; its file system must support idmapped mounts", crate::error::errno_text(&e)),
@@ -166,7 +183,8 @@ impl Work<'_> {
         state_folder(self.plan.dir, name, 0o700, (0, 0))?;
         let upper = state_folder(self.plan.dir, &format!("{name}/upper"), 0o755, owner)?;
         let work = state_folder(self.plan.dir, &format!("{name}/work"), 0o755, owner)?;
-        overlay(&names, upper.as_fd(), work.as_fd()).doing_on("mount of the overlay for", name)
+        let as_user = !self.plan.standing.is_root();
+        overlay(&names, upper.as_fd(), work.as_fd(), as_user).doing_on("mount of the overlay for", name)
     }
 
     fn writable_copy(&mut self, inside: &Inside<'_>, copy: &Workspace, name: &str) -> Result<(), Failure> {
@@ -239,7 +257,8 @@ impl Work<'_> {
         let servers = match self.plan.spec.network {
             Network::None => Vec::new(),
             Network::Host => std::fs::read("/etc/resolv.conf").unwrap_or_default(),
-            Network::Outbound => crate::outbound::name_servers(),
+            Network::UserMode(Stack::Slirp4netns) => crate::stack::SLIRP_NAME_SERVER.as_bytes().to_vec(),
+            Network::Outbound | Network::UserMode(Stack::Pasta) => crate::outbound::name_servers(),
         };
         inside.write(Path::new("/etc/resolv.conf"), &servers, 0o644)
     }

@@ -14,9 +14,12 @@ use crate::error::{Doing, Failure};
 use crate::init;
 use crate::mask::Masks;
 use crate::netns::Apart;
-use crate::spec::{Network, Spec};
+use crate::probe::Level;
+use crate::spec::{Kind, Network, Spec};
+use crate::stack::{Guard, WayOut};
+use crate::standing::{self, Side, Standing};
 use crate::wire::{self, Event, Order, Who};
-use crate::{ids, log::LogWriter, mounts, outbound, sys};
+use crate::{ids, log::LogWriter, mounts, outbound, settle, sys};
 use run::Run;
 use rustix::fs::{CWD, FlockOperation, Mode, OFlags, flock, openat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
@@ -50,10 +53,12 @@ pub enum Report {
 }
 
 /// How a sandbox was set up.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Setup {
     /// The shim's pid.
     pub shim_pid: u32,
+    /// What the machine allowed.
+    pub level: Level,
     /// `v1`, `v2` or `none`.
     pub cgroup: String,
     /// What had to be done in a weaker way than asked.
@@ -65,28 +70,72 @@ pub struct Setup {
 /// Must be called first in `main`, before any thread exists.
 pub fn shim_main(mut args: impl Iterator<Item = OsString>) -> i32 {
     match args.next().as_deref().and_then(|a| a.to_str()) {
-        Some("run") => detach(),
-        Some("probe-user-namespace") => match sys::unshare(sys::NEW_USER) {
-            Ok(()) => 0,
-            Err(_) => 1,
-        },
+        Some("run") => detach(Way::Own),
+        Some("run-guarded") => detach(Way::Guarded),
+        Some("run-shared") => detach(Way::Shared),
+        Some("remove") => settle::remove_main(),
         _ => 2,
     }
 }
 
-/// Forks once, so that the shim is nobody's child and leaves nobody a zombie.
-fn detach() -> i32 {
-    match sys::clone(0) {
-        Ok(0) => {}
-        Ok(_) => return 0,
-        Err(_) => return 3,
+/// What network an ordinary user's shim is begun for; it cannot go back to the host's later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// Its own.
+    Own,
+    /// Its own, with a process left in the host's.
+    Guarded,
+    /// The host's.
+    Shared,
+}
+
+impl Way {
+    /// The way for a network, at the rights of this process.
+    pub(crate) fn for_network(network: Network) -> Self {
+        match network {
+            _ if rustix::process::geteuid().is_root() => Way::Own,
+            Network::None | Network::Outbound => Way::Own,
+            Network::UserMode(_) => Way::Guarded,
+            Network::Host => Way::Shared,
+        }
     }
+
+    /// The word that chooses it.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Way::Own => "run",
+            Way::Guarded => "run-guarded",
+            Way::Shared => "run-shared",
+        }
+    }
+}
+
+/// Forks once, so that the shim is nobody's child and leaves nobody a zombie.
+fn detach(way: Way) -> i32 {
+    let guard = match way {
+        Way::Guarded => match Guard::fork(|| drop(take_standard())) {
+            Ok(guard) => Some(guard),
+            Err(_) => return 3,
+        },
+        Way::Own | Way::Shared => None,
+    };
+    let standing = match standing::fork() {
+        Ok(Side::Shim(standing)) => standing,
+        Ok(Side::Parent(_)) => return 0,
+        Err(_) => return 3,
+    };
     let _ = rustix::process::setsid();
     let _ = rustix::process::chdir("/");
     sys::ignore_signal(libc::SIGHUP);
     sys::ignore_signal(libc::SIGPIPE);
     let Ok((input, report)) = take_standard() else { return 3 };
-    let (apart, spec) = match Apart::new().and_then(|apart| Ok((apart, read_spec(input)?))) {
+    let ground = standing.and_then(|standing| {
+        let apart = if way == Way::Shared { Apart::sharing() } else { Apart::new(&standing) }?;
+        Ok(Ground { standing, apart, guard })
+    });
+    // The spec is taken even where nothing can come of it: who writes it shall get the report, not a broken pipe.
+    let spec = read_spec(input);
+    let (ground, spec) = match ground.and_then(|ground| Ok((ground, spec?))) {
         Ok(both) => both,
         Err(failure) => {
             answer(Some(report), &Report::Failed(failure));
@@ -94,7 +143,7 @@ fn detach() -> i32 {
         }
     };
     let mut report = Some(report);
-    match start(spec, apart, &mut report) {
+    match start(spec, ground, &mut report) {
         Ok(Started::Running(run, setup)) => {
             answer(report, &Report::Ready(setup));
             run.prepare_record();
@@ -148,40 +197,54 @@ enum Started {
     Never(Box<Run>, Failure),
 }
 
-fn start(spec: Spec, apart: Apart, report: &mut Option<File>) -> Result<Started, Failure> {
+/// What a shim has before it knows its run.
+struct Ground {
+    standing: Standing,
+    apart: Apart,
+    guard: Option<Guard>,
+}
+
+impl Ground {
+    fn group(&self, spec: &Spec) -> Result<Group, Failure> {
+        let name = group_name(spec);
+        if self.standing.is_root() { Group::create(&name) } else { Ok(Group::create_delegated(&name)) }
+    }
+}
+
+fn start(spec: Spec, mut ground: Ground, report: &mut Option<File>) -> Result<Started, Failure> {
     let dir = claim_folder(&spec.dir)?;
     note_panics(&spec.dir);
-    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
-    let (first_id, id_count) = spec.ids.range(&spec.id);
+    if ground.standing.is_root() {
+        hide();
+    }
+    let ids = ground.standing.range(&spec);
     let (out, out_inside) = pipe_with(PipeFlags::CLOEXEC).doing("pipe")?;
     let (err, err_inside) = pipe_with(PipeFlags::CLOEXEC).doing("pipe")?;
     let (mine, theirs) =
         socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).doing("socketpair")?;
     if spec.network == Network::Host {
-        apart.enter_host()?;
+        ground.apart.enter_host()?;
     }
-    let group = Group::create(&group_name(&spec))?;
+    let group = ground.group(&spec)?;
     let born_inside = group.join();
     let cloned = sys::clone(sys::NEW_SANDBOX).doing("namespaces");
     if matches!(cloned, Ok(0)) {
         // The report's end is that of its last holder: this process, which lives as long as the run, must not be one.
-        drop((mine, out, err, dir, apart, report.take()));
-        init::run(init::Inputs {
-            spec,
-            shim: theirs,
-            stdout: out_inside,
-            stderr: err_inside,
-            ids: (first_id, id_count),
-        });
+        drop((mine, out, err, dir, ground.apart, ground.guard, report.take()));
+        let standing = ground.standing;
+        init::run(init::Inputs { spec, standing, shim: theirs, stdout: out_inside, stderr: err_inside, ids });
     }
     let limited = group.leave().map(|()| born_inside);
     let pid = cloned.inspect_err(|_| group.remove())?;
     drop((theirs, out_inside, err_inside));
     let masks = Masks::new(spec.secrets.iter().map(|s| &s.bytes.0[..]).chain(spec.masks.iter().map(|m| &m.0[..])));
     let log = LogWriter::new(Rc::clone(&dir), masks, spec.limits.log_bytes);
-    let mut run = Box::new(Run::new(&spec, dir, run::Pipes { init: mine, init_pid: pid, out, err }, log));
+    let pipes = run::Pipes { init: mine, init_pid: pid, out, err };
+    let mut run = Box::new(Run::new(&spec, &ground.standing, dir, pipes, log));
     run.group = group;
-    match furnish(&spec, &mut run, &apart, limited) {
+    let furnished = furnish(&spec, &mut run, &mut ground, limited);
+    hide();
+    match furnished {
         Ok((Who::Step(_), setup)) => Ok(Started::Running(run, setup)),
         Ok((Who::Exec(_), _)) => Err(Failure::new("start", "the sandbox reported another process")),
         Err(Refused::Sandbox(failure)) => {
@@ -198,6 +261,12 @@ fn start(spec: Spec, apart: Apart, report: &mut Option<File>) -> Result<Started,
             Ok(Started::Never(run, failure))
         }
     }
+}
+
+/// Nobody else of this user may look into this process, which was given secrets. An ordinary user's may not do what it has
+/// to do with its own children's files in `/proc` after that.
+fn hide() {
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }
 
 /// The state folder, made if missing, and ours alone.
@@ -236,27 +305,70 @@ impl From<Failure> for Refused {
     }
 }
 
-/// What only the host's root can give, while the first process mounts; then the first step's start is awaited. `limited`
-/// says whether that process was born in its groups.
-fn furnish(spec: &Spec, run: &mut Run, apart: &Apart, limited: Result<bool, Failure>) -> Result<(Who, Setup), Refused> {
-    let (first_id, id_count) = spec.ids.range(&spec.id);
+/// What only the shim can give, while the first process mounts; then the first step's start is awaited. `limited` says
+/// whether that process was born in its groups.
+fn furnish(
+    spec: &Spec,
+    run: &mut Run,
+    ground: &mut Ground,
+    limited: Result<bool, Failure>,
+) -> Result<(Who, Setup), Refused> {
+    let (first_id, id_count) = ground.standing.range(spec);
     let (namespace, _maker) = ids::user_namespace(first_id, id_count)?;
     wire::send(run.init(), &Order::Ids, Some(namespace.as_fd())).doing("handing over of the user namespace")?;
     drop(namespace);
-    if !limited? {
-        run.group.enter(run.init_pid)?;
-    }
-    run.group.limit(&spec.limits)?;
-    if spec.network == Network::Outbound {
-        apart.in_host(|| outbound::connect(run.init_pid, &spec.id))?.furnish_inside()?;
-    }
+    let mut setup = limit(spec, run, ground, limited?)?;
+    run.way_out = connect(spec, run, ground)?;
     run.listen()?;
     let limit_processes = !run.group.counts_processes();
     wire::send(run.init(), &Order::Go { limit_processes }, None).doing("start of the sandbox")?;
-    let mut setup = Setup { shim_pid: std::process::id(), cgroup: run.group.version().to_owned(), notes: Vec::new() };
-    if limit_processes {
-        setup.notes.push("processes are limited per user, for want of a pids controller".to_owned());
+    let who = await_start(run, &mut setup)?;
+    if spec.kind == Kind::Instance {
+        // A job's are told by its worker; an instance has its log only.
+        setup.notes.iter().for_each(|note| run.log.note(note));
     }
+    Ok((who, setup))
+}
+
+/// Puts the first process into its groups and sets their limits; what is told of them.
+fn limit(spec: &Spec, run: &mut Run, ground: &mut Ground, is_inside: bool) -> Result<Setup, Failure> {
+    let mut notes = std::mem::take(&mut ground.standing.notes);
+    if !is_inside && let Err(failure) = run.group.enter(run.init_pid) {
+        if ground.standing.is_root() {
+            return Err(failure);
+        }
+        // Groups that nobody is in limit nothing.
+        run.group.remove();
+        run.group = Group::none();
+        notes.push(format!("the delegated control group is not used: {}: {}", failure.what, failure.cause));
+    }
+    notes.extend(run.group.limit(&spec.limits)?);
+    if !run.group.counts_processes() && ground.standing.is_root() {
+        notes.push("processes are limited per user, for want of a pids controller".to_owned());
+    }
+    let cgroup = run.group.version().to_owned();
+    Ok(Setup { shim_pid: std::process::id(), level: ground.standing.level, cgroup, notes })
+}
+
+/// The way out, where one is wanted. What an ordinary user's network needs lives as long as what is returned.
+fn connect(spec: &Spec, run: &Run, ground: &mut Ground) -> Result<Option<WayOut>, Failure> {
+    match (spec.network, ground.guard.take()) {
+        (Network::Outbound, _) if !ground.standing.is_root() => {
+            Err(Failure::new("outbound network", "only root can make links with address translation"))
+        }
+        (Network::Outbound, _) => {
+            ground.apart.in_host(|| outbound::connect(run.init_pid, &spec.id))?.furnish_inside()?;
+            Ok(None)
+        }
+        (Network::UserMode(stack), Some(guard)) => guard.connect(stack).map(Some),
+        (Network::UserMode(_), None) => {
+            Err(Failure::new("outbound network", "root's sandboxes have address translation instead"))
+        }
+        (Network::None | Network::Host, _) => Ok(None),
+    }
+}
+
+fn await_start(run: &mut Run, setup: &mut Setup) -> Result<Who, Refused> {
     let until = Instant::now() + SETUP_LIMIT;
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -268,7 +380,7 @@ fn furnish(spec: &Spec, run: &mut Run, apart: &Apart, limited: Result<bool, Fail
             Some((Event::Started(who), _)) => run.begun(who),
             Some((Event::Ready(notes), _)) => {
                 setup.notes.extend(notes);
-                return Ok((Who::Step(0), setup));
+                return Ok(Who::Step(0));
             }
             Some((Event::Failed(failure), _)) => return Err(Refused::Sandbox(failure)),
             Some((Event::NotStarted(_, failure), _)) => return Err(Refused::Program(failure)),

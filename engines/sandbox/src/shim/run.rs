@@ -8,12 +8,15 @@ use crate::error::Failure;
 use crate::log::{LogWriter, Stream};
 use crate::record::{Ended, ExitRecord, RECORD_VERSION, Reaping, Reserved, Status, StepRecord, Usage, now_ms};
 use crate::spec::{Kind, Spec};
-use crate::sys;
+use crate::stack::WayOut;
+use crate::standing::Standing;
 use crate::wire::{self, Order, Who};
+use crate::{settle, sys};
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -54,6 +57,12 @@ struct Current {
     kills_before: u64,
 }
 
+/// Where a run may write: its state folder, and a job's writable binds. What an instance is shown is not the run's alone.
+fn written(spec: &Spec) -> Vec<PathBuf> {
+    let binds = spec.binds.iter().filter(|bind| spec.kind == Kind::Job && !bind.read_only);
+    std::iter::once(spec.dir.clone()).chain(binds.map(|bind| bind.source.clone())).collect()
+}
+
 /// One run.
 pub struct Run {
     id: String,
@@ -68,6 +77,10 @@ pub struct Run {
     pub init_pid: libc::pid_t,
     /// Its cgroups.
     pub group: Group,
+    /// Its way out, where that is a program.
+    pub way_out: Option<WayOut>,
+    /// Folders in which ids of an ordinary user's namespace wrote.
+    settled: Vec<PathBuf>,
     /// Its log.
     pub log: LogWriter,
     /// Where callers connect.
@@ -83,7 +96,7 @@ pub struct Run {
 
 impl Run {
     /// A run whose sandbox is being set up.
-    pub fn new(spec: &Spec, dir: Rc<OwnedFd>, pipes: Pipes, log: LogWriter) -> Self {
+    pub fn new(spec: &Spec, standing: &Standing, dir: Rc<OwnedFd>, pipes: Pipes, log: LogWriter) -> Self {
         for pipe in [&pipes.out, &pipes.err] {
             // Failing here would only make a read wait that poll has announced.
             let _ = rustix::io::ioctl_fionbio(pipe, true);
@@ -92,12 +105,14 @@ impl Run {
             id: spec.id.clone(),
             kind: spec.kind,
             dir,
-            owner: spec.ids.range(&spec.id).0,
+            owner: standing.range(spec).0,
             steps: spec.steps.iter().map(|step| (step.name.clone(), step.timeout_ms)).collect(),
             grace: Duration::from_millis(spec.kill_grace_ms),
             init_pid: pipes.init_pid,
             pipes,
             group: Group::default(),
+            way_out: None,
+            settled: if standing.is_root() { Vec::new() } else { written(spec) },
             log,
             listener: None,
             started_ms: now_ms(),
@@ -360,6 +375,10 @@ impl Run {
         }
         while self.pump(Stream::Out) || self.pump(Stream::Err) {}
         self.group.remove();
+        self.way_out = None;
+        for folder in self.settled.drain(..) {
+            settle::settle(&folder);
+        }
     }
 
     /// Ends what is left inside, puts the log on disk, writes the record. Afterwards nothing of the run is left but files.
