@@ -80,6 +80,7 @@ impl Road {
             }
             ("hold", Some(lane)) => self.hold(&lane, command, true).await,
             ("unhold", Some(lane)) => self.hold(&lane, command, false).await,
+            ("freeze" | "unfreeze", None) => self.freeze(project, command, actor).await,
             ("retry" | "cancel", None) => self.about_change(project, change, command).await,
             ("secret", None) => {
                 for lane in self.lanes().into_iter().filter(|lane| &lane.project == project) {
@@ -140,6 +141,20 @@ impl Road {
         self.stages().releases.enqueue(candidate).await.map_err(|error| explained(&error))
     }
 
+    /// Nothing new comes into an environment until somebody says otherwise; what waits for that goes on by itself then.
+    async fn freeze(&self, project: &ProjectName, command: &Command, actor: &Actor) -> Result<(), String> {
+        let Some(environment) = &command.environment else { return Ok(()) };
+        let why = if command.reason.is_empty() { actor.to_string() } else { format!("{actor}: {}", command.reason) };
+        let value = (command.verb == "freeze").then(|| serde_json::json!(why));
+        let append = Append::to(project, stream::COMMANDS).row("frozen", environment.as_str(), value);
+        self.stages().store.append(append).await.map_err(|error| explained(&error))?;
+        for lane in self.lanes().into_iter().filter(|lane| &lane.project == project && &lane.environment == environment)
+        {
+            self.regate(&lane).await?;
+        }
+        Ok(())
+    }
+
     async fn hold(&self, lane: &Lane, command: &Command, set: bool) -> Result<(), String> {
         let Some(commit) = command.commit.clone() else { return Ok(()) };
         let lane_of = lane.clone();
@@ -176,6 +191,9 @@ impl Road {
             let runs: Vec<RunId> = running.map(|(_, (run, ..))| run.clone()).collect();
             for run in runs {
                 self.stages().jobs.cancel(&run).await;
+            }
+            if command.item.is_none() {
+                self.stages().images.cancel(&change);
             }
         }
         self.advance(project, &change).await

@@ -29,7 +29,7 @@ pub const ALL: [Right; 7] =
     [Right::Read, Right::Push, Right::Run, Right::Deploy, Right::Approve, Right::Secrets, Right::Admin];
 
 /// The table.
-const TABLE: [(&str, Right); 24] = [
+const TABLE: [(&str, Right); 26] = [
     ("status", Right::Read),
     ("watch", Right::Read),
     ("events", Right::Read),
@@ -48,6 +48,8 @@ const TABLE: [(&str, Right); 24] = [
     ("rollback", Right::Deploy),
     ("restart", Right::Deploy),
     ("abort", Right::Deploy),
+    ("freeze", Right::Deploy),
+    ("unfreeze", Right::Deploy),
     ("hold", Right::Deploy),
     ("unhold", Right::Deploy),
     ("approve", Right::Approve),

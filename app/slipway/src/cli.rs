@@ -2,12 +2,14 @@
 //!
 //! In: arguments. Out: a call of the command's file, an exit code. Never: a command's logic.
 
-use crate::commands::{acts, ask, demo, doctor, lint, list, local, open, parts, plan, push, secret, token, up, watch};
-use crate::exit::{Done, Exit, USAGE};
-use clap::error::{ContextKind, ErrorKind};
-use clap::{Args, Parser, Subcommand};
+use crate::commands::{
+    acts, ask, backup, demo, doctor, init, lint, list, local, open, parts, plan, push, secret, token, up, watch,
+};
+use crate::exit::{Done, Exit, USAGE, surroundings};
+use clap::error::{ContextKind, ContextValue};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 /// From `git push` to a verified production release, and back when it was wrong.
@@ -33,13 +35,13 @@ pub struct Global {
     #[arg(short, long, global = true, help_heading = EVERY)]
     pub quiet: bool,
     /// The server's address; default: the `slipway` remote, else the server of the data folder
-    #[arg(long, global = true, env = "SLIPWAY_SERVER", value_name = "URL", help_heading = EVERY)]
+    #[arg(long, global = true, env = "SLIPWAY_SERVER", hide_env_values = true, value_name = "URL", help_heading = EVERY)]
     pub server: Option<String>,
     /// The project; default: that of the `slipway` remote
     #[arg(long, global = true, value_name = "NAME", help_heading = EVERY)]
     pub project: Option<String>,
     /// The data folder
-    #[arg(long, global = true, env = "SLIPWAY_DATA", value_name = "DIR", help_heading = EVERY)]
+    #[arg(long, global = true, env = "SLIPWAY_DATA", hide_env_values = true, value_name = "DIR", help_heading = EVERY)]
     pub data: Option<PathBuf>,
 }
 
@@ -105,7 +107,9 @@ enum Verb {
     Plan(plan::Plan),
     /// The effective process and where every default comes from
     Explain(local::Explain),
-    /// Check slipway.yaml
+    /// Recognise this repository and write its first slipway.yaml
+    Init(init::Init),
+    /// Check slipway.yaml and Dockerfiles
     Lint,
     /// The same jobs, in the same sandbox, on the working tree
     Run(local::Run),
@@ -138,6 +142,12 @@ enum Verb {
     /// Run what failed once more
     #[command(mut_arg("what", |what| what.help("A commit (all that failed) or a job (`api/test`); default: the commit checked out")))]
     Retry(Act),
+    /// Let nothing new into an environment
+    #[command(mut_arg("what", |what| what.help("An environment").required(true)), mut_arg("env", |env| env.hide(true)))]
+    Freeze(Act),
+    /// Let new releases into a frozen environment again
+    #[command(mut_arg("what", |what| what.help("An environment").required(true)), mut_arg("env", |env| env.hide(true)))]
+    Unfreeze(Act),
     /// Keep a commit from being deployed
     #[command(mut_arg("what", |what| what.help("A commit, or a release (`api@r41`: its commit, for its service)")))]
     Hold(Act),
@@ -150,12 +160,26 @@ enum Verb {
     Token(token::Token),
     /// The page in a browser, signed in by a one-time link
     Open(open::Open),
-    /// Images: ls, show
+    /// Images: ls, show, import, gc
     Image(list::Images),
     /// Releases: ls, show, diff
     Release(list::Releases),
+    /// Everything but the master key, in one file, while Slipway runs
+    Backup(backup::Backup),
+    /// A backup, into an empty data folder
+    Restore(backup::Restore),
     /// What of this machine works, with causes and remedies
     Doctor,
+    /// Completion for a shell, on standard output
+    Completion {
+        /// bash, zsh, fish, elvish or powershell
+        shell: clap_complete::Shell,
+    },
+    /// Manual pages, a file per command
+    Man {
+        /// The folder to write them into
+        folder: PathBuf,
+    },
     /// The version
     Version,
 }
@@ -164,14 +188,10 @@ enum Verb {
 pub fn run() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(mut error) => {
-            // `frob` is not like `rollback`: a guess that is far off misleads.
-            let near = |error: &clap::Error| {
-                let text = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
-                is_near(&text(ContextKind::InvalidSubcommand), &text(ContextKind::SuggestedSubcommand))
-            };
-            if error.kind() == ErrorKind::InvalidSubcommand && !near(&error) {
-                error.remove(ContextKind::SuggestedSubcommand);
+        Err(error) => {
+            if let Some(exit) = no_command(&error) {
+                exit.print(false);
+                return ExitCode::from(exit.code);
             }
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { USAGE } else { 0 });
@@ -214,6 +234,7 @@ async fn dispatch(cli: Cli) -> Done {
         Verb::History(history) => ask::history(global, &history).await,
         Verb::Plan(plan) => plan::plan(global, &plan).await,
         Verb::Explain(explain) => local::explain(global, &explain),
+        Verb::Init(init) => init::init(global, &init),
         Verb::Lint => lint::lint(global),
         Verb::Run(run) => local::run(global, &run).await,
         Verb::Push(push) => push::push(global, &push).await,
@@ -226,6 +247,8 @@ async fn dispatch(cli: Cli) -> Done {
         Verb::Abort(act) => acts::act(global, "abort", &act, None).await,
         Verb::Cancel(act) => acts::act(global, "cancel", &act, None).await,
         Verb::Retry(act) => acts::act(global, "retry", &act, None).await,
+        Verb::Freeze(act) => acts::act(global, "freeze", &act, None).await,
+        Verb::Unfreeze(act) => acts::act(global, "unfreeze", &act, None).await,
         Verb::Hold(act) => acts::act(global, "hold", &act, None).await,
         Verb::Unhold(act) => acts::act(global, "unhold", &act, None).await,
         Verb::Secret(secret) => secret::secret(global, &secret).await,
@@ -233,13 +256,42 @@ async fn dispatch(cli: Cli) -> Done {
         Verb::Open(open) => open::open(global, &open).await,
         Verb::Image(images) => list::images(global, &images).await,
         Verb::Release(releases) => list::releases(global, &releases).await,
+        Verb::Backup(to) => backup::backup(global, &to),
+        Verb::Restore(from) => backup::restore(global, &from),
         Verb::Doctor => doctor::doctor(global).await,
+        Verb::Completion { shell } => completion(shell),
+        Verb::Man { folder } => manuals(&folder),
         Verb::Version if global.json => ask::print_json(&serde_json::json!({ "version": env!("CARGO_PKG_VERSION") })),
         Verb::Version => {
             println!("slipway {}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
     }
+}
+
+fn completion(shell: clap_complete::Shell) -> Done {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "slipway", &mut script);
+    println!("{}", String::from_utf8_lossy(&script).trim_end());
+    Ok(())
+}
+
+fn manuals(folder: &Path) -> Done {
+    std::fs::create_dir_all(folder).map_err(surroundings)?;
+    clap_mangen::generate_to(Cli::command().disable_help_subcommand(true), folder).map_err(surroundings)
+}
+
+/// A word that is no command. `frob` is not like `rollback`: a guess that is far off misleads.
+fn no_command(error: &clap::Error) -> Option<Exit> {
+    let Some(ContextValue::String(typed)) = error.get(ContextKind::InvalidSubcommand) else { return None };
+    let guesses = match error.get(ContextKind::SuggestedSubcommand) {
+        Some(ContextValue::Strings(all)) => all.clone(),
+        Some(ContextValue::String(one)) => vec![one.clone()],
+        _ => Vec::new(),
+    };
+    let near = guesses.into_iter().find(|guess| is_near(typed, guess));
+    let hint = near.map_or_else(|| "`slipway --help` lists them".to_owned(), |near| format!("did you mean `{near}`?"));
+    Some(Exit::new(USAGE, format!("there is no command `{typed}`")).hint(hint))
 }
 
 /// Whether a word may be a slip of the finger for another: the same first letter, and about as long.
@@ -258,7 +310,36 @@ pub fn address(text: &str) -> Result<SocketAddr, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
+    use std::fmt::Write;
+
+    /// Every command's help, as a narrow and a wide terminal show it, is as it was: `SLIPWAY_GOLDEN=write` accepts changes.
+    #[test]
+    fn the_help_of_every_command_is_as_it_was() {
+        for width in [60, 100] {
+            let mut cli = Cli::command().term_width(width).disable_help_subcommand(true);
+            cli.build();
+            let mut text = String::new();
+            write_help(&mut text, &cli, "slipway", width);
+            let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("golden/help-{width}.txt"));
+            if std::env::var_os("SLIPWAY_GOLDEN").is_some() {
+                std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+                std::fs::write(&file, &text).unwrap();
+            }
+            let known = std::fs::read_to_string(&file).unwrap_or_default();
+            let differing = known.lines().zip(text.lines()).find(|(known, now)| known != now);
+            assert!(known == text, "{}: {differing:?}", file.display());
+            let too_wide = text.lines().find(|line| line.chars().count() > width && line.contains("  "));
+            assert!(width == 60 || too_wide.is_none(), "{too_wide:?}");
+        }
+    }
+
+    fn write_help(text: &mut String, command: &clap::Command, path: &str, width: usize) {
+        let help = command.clone().term_width(width).render_long_help();
+        writeln!(text, "$ {path} --help\n{}\n", help.to_string().trim_end()).unwrap();
+        for below in command.get_subcommands() {
+            write_help(text, below, &format!("{path} {}", below.get_name()), width);
+        }
+    }
 
     #[test]
     fn the_command_line_is_whole_and_each_thing_is_described_as_its_command_takes_it() {

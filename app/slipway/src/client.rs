@@ -255,6 +255,34 @@ impl Client {
     }
 
     async fn ask(&self, method: Method, path: &str, body: Bytes) -> Result<hyper::Response<Incoming>, Exit> {
+        let answer = self.answer(method, path, Some("application/json"), body).await?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        Err(problem(answer).await)
+    }
+
+    /// One exchange with the registry: its answer, whatever it says.
+    pub async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&str>,
+        body: Bytes,
+    ) -> Result<Answer, Exit> {
+        let answer = self.answer(method, path, content_type, body).await?;
+        let (parts, body) = answer.into_parts();
+        let body = body.collect().await.map_err(crate::exit::surroundings)?.to_bytes();
+        Ok(Answer { status: parts.status, headers: parts.headers, body })
+    }
+
+    async fn answer(
+        &self,
+        method: Method,
+        path: &str,
+        content_type: Option<&str>,
+        body: Bytes,
+    ) -> Result<hyper::Response<Incoming>, Exit> {
         let host = self.url.strip_prefix("http://").ok_or_else(|| {
             Exit::new(USAGE, format!("`{}` is no address that this version can call", self.url))
                 .hint("it begins with http://; for TLS put a proxy in front and name its plain address")
@@ -269,20 +297,51 @@ impl Client {
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| lost(&error))?;
         tokio::spawn(connection);
-        let request = Request::builder()
+        let mut request = Request::builder()
             .method(method)
             .uri(path)
             .header(header::HOST, host)
-            .header(header::AUTHORIZATION, format!("Bearer {}", self.token))
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))
-            .map_err(|error| Exit::new(USAGE, format!("{path}: {error}")))?;
-        let answer = tokio::time::timeout(ANSWER, sender.send_request(request)).await;
-        let answer = answer.map_err(|_| lost(&"no answer within a minute"))?.map_err(|error| lost(&error))?;
-        if answer.status().is_success() {
-            return Ok(answer);
+            .header(header::AUTHORIZATION, format!("Bearer {}", self.token));
+        if let Some(content_type) = content_type {
+            request = request.header(header::CONTENT_TYPE, content_type);
         }
-        Err(problem(answer).await)
+        let request = request.body(Full::new(body)).map_err(|error| Exit::new(USAGE, format!("{path}: {error}")))?;
+        let answer = tokio::time::timeout(ANSWER, sender.send_request(request)).await;
+        answer.map_err(|_| lost(&"no answer within a minute"))?.map_err(|error| lost(&error))
+    }
+}
+
+/// An answer of the registry (OCI distribution specification, "Error Codes").
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    headers: http::HeaderMap,
+    body: Bytes,
+}
+
+impl Answer {
+    /// A header as text; empty when it is not there.
+    pub fn header(&self, name: &str) -> String {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+    }
+
+    /// The answer, if its status is the one that was hoped for.
+    pub fn expect(self, status: StatusCode, path: &str) -> Result<Answer, Exit> {
+        if self.status == status { Ok(self) } else { Err(self.problem(path)) }
+    }
+
+    /// What the registry complains of.
+    pub fn problem(&self, path: &str) -> Exit {
+        let value: serde_json::Value = serde_json::from_slice(&self.body).unwrap_or_default();
+        let said = value.pointer("/errors/0/message").and_then(|text| text.as_str());
+        let what = said.map_or_else(|| format!("the registry answered {} to {path}", self.status), ToOwned::to_owned);
+        match self.status {
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Exit::new(SURROUNDINGS, what)
+                .hint("this needs a token that may push to the project: `slipway token ls`"),
+            status if status.is_client_error() => Exit::new(CHANGE, what),
+            _ => Exit::new(SURROUNDINGS, what),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use crate::instance::InstanceState;
 use crate::job::{Artifact, TestCount, Usage};
 use crate::rollout::{Incident, StepSeen};
 use crate::time::At;
-use crate::verdict::Evidence;
+use crate::verdict::{Evidence, Verdict};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -46,8 +46,11 @@ pub struct Need {
 pub struct EnvironmentView {
     /// Its name.
     pub name: EnvironmentName,
-    /// Whether nothing may be deployed; freezing comes later and is always false now.
+    /// Whether nothing new comes in.
     pub frozen: bool,
+    /// Who froze it, and why.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub frozen_by: String,
     /// Its services.
     pub services: Vec<LaneView>,
 }
@@ -204,6 +207,30 @@ pub struct ChangeView {
     pub rollouts: Vec<RolloutView>,
     /// Durations in milliseconds: `to_plan`, `to_first_job`, `to_live` …
     pub timings: BTreeMap<String, u64>,
+    /// Where its time went, beside its jobs and rollouts (R075).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spans: Vec<SpanView>,
+}
+
+/// A stretch of a change's time (R075).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpanView {
+    /// `plan`, `image`, `release`, or `gate` before an environment.
+    pub station: String,
+    /// The service, unless it is about all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<ServiceName>,
+    /// The environment, for a gate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub environment: Option<EnvironmentName>,
+    /// What was waited for; absent while something was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waits_for: Option<String>,
+    /// When it began.
+    pub from: At,
+    /// When it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<At>,
 }
 
 /// How a release stands before an environment.
@@ -283,6 +310,12 @@ pub struct JobView {
     pub set_up_ms: u64,
     /// From the first command to the end.
     pub run_ms: u64,
+    /// When its newest attempt began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<At>,
+    /// When that ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<At>,
     /// Exit code of the step that decided.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exit_code: Option<i32>,
@@ -338,6 +371,9 @@ pub struct RolloutView {
     /// Times of the incident.
     #[serde(default)]
     pub incident: Incident,
+    /// The newest judgement, with its figures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
     /// Evidence, when it failed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub evidence: Option<Evidence>,

@@ -8,6 +8,7 @@
 
 mod read;
 mod schema;
+mod snapshot;
 mod write;
 
 use rusqlite::Connection;
@@ -17,6 +18,8 @@ use slipway_ports::{Append, Fut, Intent, Store, StoreError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
 use tokio::sync::{oneshot, watch};
+
+pub use snapshot::{check, snapshot};
 
 /// Appends that may wait for the writer; more than this many callers block on their own reply anyway.
 const QUEUE: usize = 4096;

@@ -26,6 +26,8 @@ pub struct GateInput {
     pub after: Vec<(EnvironmentName, Option<(Phase, String)>)>,
     /// Services that it needs and that the same change deploys here, and how each stands.
     pub needs: Vec<(ServiceName, Need)>,
+    /// Why nothing new may come here now, and who says so.
+    pub frozen: Option<String>,
     /// Holds that this commit contains and that nothing released, with their reasons.
     pub held: Vec<(CommitId, String)>,
     /// The service has no behaviour test, and this environment is an end of the promotion order.
@@ -47,8 +49,8 @@ pub struct GateInput {
 pub fn gate(input: &GateInput) -> Gate {
     let purpose = input.candidate.purpose;
     let mut passed = Vec::new();
-    let gates: [fn(&GateInput) -> Answer; 10] =
-        [rejected, identical, branch, order, promotion, broken_needs, hold, consent, secrets, open_needs];
+    let gates: [fn(&GateInput) -> Answer; 11] =
+        [rejected, identical, branch, order, promotion, broken_needs, hold, frozen, consent, secrets, open_needs];
     // A rollback passes windows, approvals and holds; it only has to make a difference and to be complete. New instances of
     // what serves were let in with it.
     let short: [fn(&GateInput) -> Answer; 2] = [identical, secrets];
@@ -181,6 +183,17 @@ fn hold(input: &GateInput) -> Answer {
         who: Some("the author".into()),
         until: None,
         next: Some(format!("slipway unhold {short}")),
+    })
+}
+
+fn frozen(input: &GateInput) -> Answer {
+    let Some(why) = &input.frozen else { return Answer::Passed(None) };
+    let environment = &input.policy.name;
+    Answer::Stop(Gate::Wait {
+        reason: format!("{environment} is frozen by {why}"),
+        who: Some("anybody who may deploy".into()),
+        until: None,
+        next: Some(format!("slipway unfreeze {environment}")),
     })
 }
 

@@ -98,6 +98,10 @@ impl Releases {
         // The same command again after a crash is the same wish as long as the first one is under way; later it is another.
         let by_itself = candidate.change.is_some() && !candidate.by_hand;
         let under_way = by_itself || record.may_change() || record.moving;
+        // An order that is repeated after a crash asks for what was settled long ago.
+        if by_itself && record.asked.contains(&candidate) {
+            return Ok(());
+        }
         if record.asked_before(&candidate) || (record.candidate.as_ref() == Some(&candidate) && under_way) {
             return Ok(());
         }
@@ -283,6 +287,7 @@ impl Releases {
             after,
             needs,
             held,
+            frozen: self.frozen(lane).await?,
             approvals: record.approvals.clone(),
             rejected: record.rejected.clone(),
             makers: made.makers,
@@ -355,6 +360,12 @@ impl Releases {
             approve: None,
             retain: None,
         }))
+    }
+
+    /// Who froze the environment, and why.
+    async fn frozen(&self, lane: &Lane) -> Result<Option<String>, StoreError> {
+        let row = self.ports.store.row(&lane.project, "frozen", lane.environment.as_str()).await?;
+        Ok(row.and_then(|why| why.as_str().map(ToOwned::to_owned)))
     }
 
     async fn branch(

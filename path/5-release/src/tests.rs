@@ -49,6 +49,7 @@ fn input() -> GateInput {
         after: Vec::new(),
         needs: Vec::new(),
         held: Vec::new(),
+        frozen: None,
         not_ci: false,
         approvals: Vec::new(),
         rejected: None,
@@ -85,6 +86,7 @@ fn ask(script: &str) -> String {
                 input.needs.push(("db".parse().unwrap(), Need::Broken { number: 2, reason }));
             }
             "held" => input.held.push((commit('b'), "5xx 9 of 60".into())),
+            "frozen" => input.frozen = Some("kim: the holidays".into()),
             "not-ci" => input.not_ci = true,
             "approve" => input.policy.approve = Some(ops()),
             "two" => input.policy.approve = Some(Approval { count: 2, ..ops() }),
@@ -156,6 +158,8 @@ fn the_gates_answer_with_a_reason_and_what_to_do() {
             "waits: not CI, no behaviour test; approval 1 of 1 by anybody who may approve; none given yet -> slipway approve ccccccc",
         ),
         ("not-ci kim", "main may deploy to production; approved by kim"),
+        ("frozen approve", "waits: production is frozen by kim: the holidays -> slipway unfreeze production"),
+        ("frozen rollback", "a rollback passes approvals and holds"),
         ("rejected", "refused: rejected by ops: not today"),
         (
             "no-secret",

@@ -12,6 +12,7 @@ use clap::Args;
 use http_body_util::{BodyExt, Empty};
 use hyper_util::rt::TokioIo;
 use slipway_model::view::Status;
+use slipway_sandbox::{Launcher, Level};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::Arc;
@@ -27,6 +28,8 @@ const GOOD: &str = "const BROKEN: bool = false;";
 const BAD: &str = "const BROKEN: bool = true;";
 /// The tour ends with an error when a step takes longer.
 const STEP: Duration = Duration::from_secs(600);
+/// A look at the level takes milliseconds.
+const PROBE: Duration = Duration::from_secs(10);
 
 /// How the tour ends.
 #[derive(Debug, Args)]
@@ -47,7 +50,7 @@ pub async fn demo(global: &Global, demo: Demo) -> Done {
     let mut tour = match Tour::start(&scratch).await {
         Ok(tour) => tour,
         Err(exit) => {
-            let _ = std::fs::remove_dir_all(&scratch);
+            let _ = slipway_sandbox::remove_folder(&scratch);
             return Err(exit);
         }
     };
@@ -67,7 +70,7 @@ pub async fn demo(global: &Global, demo: Demo) -> Done {
         interrupt.recv().await;
     }
     tour.stop().await;
-    let _ = std::fs::remove_dir_all(&scratch);
+    let _ = slipway_sandbox::remove_folder(&scratch);
     toured
 }
 
@@ -84,6 +87,12 @@ fn tools() -> Done {
             .hint("install it; jobs find tools by the HOME and PATH that Slipway was started with"));
     }
     Ok(())
+}
+
+/// A Dockerfile whose program runs as root inside.
+fn without_user(dockerfile: &[u8]) -> Vec<u8> {
+    let lines = dockerfile.split_inclusive(|byte| *byte == b'\n');
+    lines.filter(|line| !line.starts_with(b"USER ")).flatten().copied().collect()
 }
 
 struct Tour {
@@ -132,11 +141,16 @@ impl Tour {
     async fn go(&mut self) -> Done {
         let repository = self.scratch.join("guestbook");
         say("2. A repository with two services, a library they share and one slipway.yaml");
+        let has_one_id = self.level().await? == Level::SingleId;
+        if has_one_id {
+            println!("   this account has one id, so the images go without their USER; `slipway doctor` says more");
+        }
         for (path, bytes) in GUESTBOOK {
             let file = repository.join(path);
             if let Some(folder) = file.parent() {
                 std::fs::create_dir_all(folder).map_err(surroundings)?;
             }
+            let bytes = if has_one_id && path.ends_with("Dockerfile") { without_user(bytes) } else { bytes.to_vec() };
             std::fs::write(&file, bytes).map_err(surroundings)?;
         }
         self.git(&["init", "-q", "-b", "main"]).await?;
@@ -155,6 +169,12 @@ impl Tour {
         expect(fetch(&address, "/entries").await == Some(200), "GET /entries to answer 200 through the proxy", &said)?;
         println!("   {}/entries answers 200", address);
         self.bad_version(&repository, &address).await
+    }
+
+    async fn level(&self) -> Result<Level, Exit> {
+        let (exe, scratch) = (program()?, self.scratch.join("probe"));
+        let probing = tokio::task::spawn_blocking(move || Launcher::new(exe).probe_sandbox(&scratch, PROBE));
+        Ok(probing.await.map_err(surroundings)?.level)
     }
 
     async fn bad_version(&mut self, repository: &Path, address: &str) -> Done {

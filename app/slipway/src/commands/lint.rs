@@ -121,7 +121,7 @@ mod tests {
         assert!(said("FROM scratch AS base\nFROM base\nCOPY a /a\n").is_empty());
         assert!(said("ARG BASE\nFROM $BASE\n").is_empty(), "known when it is built");
         assert!(said("FROM shop/api:1f3c9ab-1\n").is_empty());
-        assert_eq!(said("FROM scratch\nRUN make\n"), ["2:1: RUN is not yet supported"]);
+        assert_eq!(said("FROM scratch\nADD a /\n"), ["2:1: ADD is not yet supported"]);
         assert_eq!(said("FROM debian:12\n"), ["1:6: `debian:12` is not an image of this installation's registry"]);
         assert_eq!(said("FROM other/api:1f3c9ab-1\n"), ["1:6: `other/api:1f3c9ab-1` is an image of another project"]);
     }

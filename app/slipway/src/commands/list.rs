@@ -3,6 +3,7 @@
 use crate::cli::Global;
 use crate::client::{encode, find};
 use crate::commands::ask::{commitish, path, print_json};
+use crate::commands::image_import;
 use crate::exit::{CHANGE, Done, Exit};
 use clap::{Args, Subcommand};
 use slipway_model::release::Release;
@@ -50,6 +51,8 @@ enum ImageAct {
         /// A tag, digest, instance id, or commit
         image: String,
     },
+    /// Bring an image from elsewhere into the project's registry
+    Import(image_import::Import),
     /// Remove what nothing refers to any more; what runs or can be returned to stays
     Gc,
 }
@@ -159,6 +162,7 @@ pub async fn images(global: &Global, images: &Images) -> Done {
                 None => show_all(global, &stored, image, "slipway image ls").await,
             }
         }
+        ImageAct::Import(import) => image_import::import(global, import).await,
         ImageAct::Gc => gc(global).await,
     }
 }

@@ -98,6 +98,12 @@ fn listed(root: &Path) -> Result<Vec<TreeFile>, Exit> {
     Ok(files)
 }
 
+/// Paths of all files of a repository that are tracked, or new and not ignored.
+pub fn files_of(root: &Path) -> Result<Vec<String>, Exit> {
+    let bytes = git(root, &["ls-files", "--cached", "--others", "--exclude-standard", "--deduplicate", "-z"])?;
+    Ok(parts(&bytes).map(ToOwned::to_owned).collect())
+}
+
 fn parts(bytes: &[u8]) -> impl Iterator<Item = &str> {
     bytes.split(|byte| *byte == 0).filter_map(|name| std::str::from_utf8(name).ok()).filter(|name| !name.is_empty())
 }
@@ -245,7 +251,7 @@ pub async fn run(global: &Global, run: &Run) -> Done {
     let data = Data(std::env::temp_dir().join(format!("slipway-run-{}", std::process::id())));
     std::fs::create_dir_all(data.work()).map_err(surroundings)?;
     let done = in_folder(global, &tree, &wanted, &data).await;
-    let _ = std::fs::remove_dir_all(&data.0);
+    let _ = slipway_sandbox::remove_folder(&data.0);
     done
 }
 

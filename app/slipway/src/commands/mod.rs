@@ -2,9 +2,12 @@
 
 pub mod acts;
 pub mod ask;
+pub mod backup;
 pub mod demo;
 pub mod doctor;
 pub mod front;
+pub mod image_import;
+pub mod init;
 pub mod lint;
 pub mod list;
 pub mod local;

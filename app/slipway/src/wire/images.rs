@@ -1,9 +1,11 @@
 //! Builder, content store and registry as the images port.
 
 use crate::exit::chain;
+use crate::wire::run_steps::SandboxSteps;
 use slipway_blobs::Blobs;
 use slipway_builder::{
-    BaseImages, BuildError as EngineError, FileCache, Ignore, ImageReference, Platform, ResolveError,
+    BaseImages, BuildError as EngineError, Dockerfile, FileCache, Ignore, ImageReference, Instruction, Platform,
+    ResolveError, Steps,
 };
 use slipway_model::job::Artifact;
 use slipway_model::{Digest, ProjectName};
@@ -12,8 +14,8 @@ use slipway_registry::{FileIndex, Index, Published, Registry, Repository, Tag};
 use slipway_worker::Trees;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Images of this machine.
 #[derive(Clone)]
@@ -28,6 +30,20 @@ pub struct LocalImages {
     pub trees: Arc<dyn Trees>,
     /// Scratch and the memory of packed layers.
     pub work: PathBuf,
+    /// Runs the commands of Dockerfiles.
+    pub steps: Arc<SandboxSteps>,
+    /// Builds under way.
+    pub under_way: UnderWay,
+}
+
+/// What ends a build, by the tag that it shall get.
+pub type UnderWay = Arc<Mutex<BTreeMap<String, Stop>>>;
+
+/// What ends a build.
+#[derive(Clone)]
+pub struct Stop {
+    stop: Arc<AtomicBool>,
+    scratch: PathBuf,
 }
 
 fn machine(error: &dyn std::error::Error) -> BuildError {
@@ -90,13 +106,18 @@ impl BaseImages for Bases {
 }
 
 impl LocalImages {
-    fn build_now(&self, request: &BuildRequest, tree: &Path) -> Result<Built, BuildError> {
+    fn build_now(
+        &self,
+        request: &BuildRequest,
+        tree: &Path,
+        scratch: &Path,
+        stop: Arc<AtomicBool>,
+    ) -> Result<Built, BuildError> {
         let text = read_within(tree, &request.def.dockerfile)?;
         let dockerfile = slipway_builder::parse(&text)
             .map_err(|problems| BuildError::Change(places(&request.def.dockerfile, &problems)))?;
         let context = within(tree, &request.def.folder)?;
-        let scratch = Scratch::new(&self.work).map_err(|error| machine(&error))?;
-        let jobs = self.job_folders(request, &scratch.0)?;
+        let jobs = self.job_folders(request, scratch)?;
         let ignore_file = Path::new(&request.def.folder).join(".dockerignore");
         let ignore = if tree.join(&ignore_file).exists() {
             let text = read_within(tree, &ignore_file.display().to_string())?;
@@ -113,14 +134,21 @@ impl LocalImages {
             target: request.def.target.clone(),
             labels: BTreeMap::new(),
             platform: Platform::host(),
-            scratch: scratch.0.clone(),
-            stop: Arc::new(AtomicBool::new(false)),
+            scratch: scratch.to_owned(),
+            stop,
         };
         let bases = Bases { registry: self.registry.clone(), project: Some(request.project.clone()) };
         let cache = FileCache::new(self.work.join("layers"));
-        let built = slipway_builder::build(&engine, &self.blobs, &bases, &cache)
-            .map_err(|error| explained(&request.def.dockerfile, &error))?;
-        self.publish(request, &built)
+        let runner = self.steps.of(request.project.as_str());
+        let steps = Steps { runner: &runner, layers: &self.steps.layers, project: request.project.as_str() };
+        let built = slipway_builder::build(&engine, &self.blobs, &bases, &cache, Some(steps));
+        self.steps.layers.tidy();
+        let built = built.map_err(|error| explained(&request.def.dockerfile, &error))?;
+        let mut published = self.publish(request, &built)?;
+        if runs_commands(&engine.dockerfile) && !rustix::process::geteuid().is_root() {
+            published.warnings.push(OWNERS_LOST.to_owned());
+        }
+        Ok(published)
     }
 
     fn publish(&self, request: &BuildRequest, built: &slipway_builder::Built) -> Result<Built, BuildError> {
@@ -151,6 +179,11 @@ impl LocalImages {
             reused: older.is_some(),
             warnings: built.warnings.iter().map(ToString::to_string).collect(),
         })
+    }
+
+    fn end(&self, stop: &Stop) {
+        stop.stop.store(true, Ordering::Relaxed);
+        self.steps.end(&stop.scratch);
     }
 
     fn tag_of(&self, repository: &Repository, manifest: &slipway_blobs::Digest) -> Option<Tag> {
@@ -196,8 +229,26 @@ fn place(file: &str, problem: &slipway_builder::Problem) -> String {
 fn explained(file: &str, error: &EngineError) -> BuildError {
     match error {
         EngineError::Refused(problems) => BuildError::Change(places(file, problems)),
+        EngineError::Stopped => BuildError::Change("cancelled".to_owned()),
+        EngineError::RunFailed { output, .. } => {
+            let mut text = format!("{file}:{error}");
+            if !output.is_empty() {
+                text.push_str("; its last lines:");
+            }
+            output.iter().for_each(|line| text.push_str(&format!("\n  {line}")));
+            BuildError::Change(text)
+        }
         other => machine(other),
     }
+}
+
+/// What an image is told that was made where only root can give files to others.
+const OWNERS_LOST: &str = "this account is not root, so everything that a RUN made belongs to root in the image, \
+                           whatever `chown` said";
+
+fn runs_commands(dockerfile: &Dockerfile) -> bool {
+    let steps = dockerfile.stages.iter().flat_map(|stage| &stage.steps);
+    steps.into_iter().any(|step| matches!(step.instruction, Instruction::Run(_)))
 }
 
 /// A folder for one build, gone afterwards.
@@ -220,18 +271,57 @@ impl Drop for Scratch {
     }
 }
 
+/// A build under way; it is stopped when nobody waits for it any more.
+struct Building {
+    images: LocalImages,
+    reference: String,
+    stop: Stop,
+}
+
+impl Building {
+    fn begin(images: &LocalImages, reference: &str, stop: Stop) -> Building {
+        let mut under_way = images.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        under_way.insert(reference.to_owned(), stop.clone());
+        Building { images: images.clone(), reference: reference.to_owned(), stop }
+    }
+}
+
+impl Drop for Building {
+    fn drop(&mut self) {
+        self.images.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.reference);
+        self.images.end(&self.stop);
+    }
+}
+
 impl Images for LocalImages {
     fn build(&self, request: BuildRequest) -> Fut<'_, Result<Built, BuildError>> {
         Box::pin(async move {
             let lease = self.trees.lease(&request.project, &request.commit).await.map_err(BuildError::Machine)?;
+            let scratch = Scratch::new(&self.work).map_err(|error| machine(&error))?;
+            let stop = Arc::new(AtomicBool::new(false));
+            let ending = Stop { stop: stop.clone(), scratch: scratch.0.clone() };
+            let building = Building::begin(self, &request.reference, ending);
             let images = self.clone();
             let task = tokio::task::spawn_blocking(move || {
-                let built = images.build_now(&request, &lease.path);
-                drop(lease);
+                let built = images.build_now(&request, &lease.path, &scratch.0, stop);
+                drop((lease, scratch));
                 built
             });
-            task.await.map_err(|error| machine(&error))?
+            let built = task.await.map_err(|error| machine(&error))?;
+            drop(building);
+            if self.steps.leaves() {
+                // It is built by the next server; that this one ended says nothing about it.
+                return std::future::pending().await;
+            }
+            built
         })
+    }
+
+    fn cancel(&self, reference: &str) {
+        let found = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).get(reference).cloned();
+        if let Some(stop) = found {
+            self.end(&stop);
+        }
     }
 
     fn exists(&self, digest: &Digest) -> Fut<'_, bool> {

@@ -2,10 +2,12 @@
 //!
 //! In: engines. Out: ports. Never: a decision.
 
+pub mod caches;
 pub mod clock;
 pub mod images;
 pub mod logs;
 pub mod repository;
+pub mod run_steps;
 pub mod serve;
 pub mod trees;
 pub mod unpack;

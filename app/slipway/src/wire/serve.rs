@@ -8,6 +8,7 @@ use crate::wire::clock::{SystemClock, now};
 use crate::wire::images::LocalImages;
 use crate::wire::logs::LocalLogs;
 use crate::wire::repository::GitRepository;
+use crate::wire::run_steps::{SandboxSteps, end_left_over};
 use crate::wire::trees::GitTrees;
 use slipway_blobs::Blobs;
 use slipway_change::{Road, Stages};
@@ -55,7 +56,9 @@ pub async fn serve(options: ServeOptions, leave: impl Future<Output = ()>) -> Do
     }
     let lock = lock(&data.run().join("serve.lock"), "control plane")?;
     // What a build that was killed left behind; nobody else builds here.
-    let _ = std::fs::remove_dir_all(data.work().join("build"));
+    if let Err(error) = end_left_over(&data.work().join("build")) {
+        eprintln!("{} folders of builds that were killed: {}", now(), chain(&*error));
+    }
     let journal: Arc<dyn Store> = Arc::new(Journal::open(&data.journal(), Arc::new(now)).map_err(surroundings)?);
     let vault = Vault::open(&data.key()).map_err(surroundings)?;
     let auth = Arc::new(Auth::open(journal.clone()).await.map_err(|error| Exit::new(SURROUNDINGS, error))?);
@@ -76,15 +79,19 @@ pub async fn serve(options: ServeOptions, leave: impl Future<Output = ()>) -> Do
         logs: Arc::new(LocalLogs { worker: engines.worker.clone(), node: engines.node.clone() }),
         registry: slipway_registry::router(engines.registry.clone()),
         clean_up: asked(&road, &engines),
+        away: away(&engines),
         url,
         data: data.0.clone(),
         address: format!("http://{address}"),
         hosts: vec![options.domain.clone(), options.http.ip().to_string()],
     };
     let server = Server::new(parts);
-    run(road, server, engines, listener, leave).await?;
+    let steps = engines.steps.clone();
+    let done = run(road, server, engines, listener, leave).await;
+    // Commands of Dockerfiles do not outlive who waits for them.
+    tokio::task::spawn_blocking(move || steps.leave()).await.map_err(surroundings)?;
     drop(lock);
-    Ok(())
+    done
 }
 
 struct Engines {
@@ -93,6 +100,7 @@ struct Engines {
     registry: Registry,
     index: Arc<FileIndex>,
     trees: Arc<GitTrees>,
+    steps: Arc<SandboxSteps>,
     worker: WorkerClient,
     line: LinkLine,
     node: NodeClient,
@@ -103,6 +111,7 @@ struct Engines {
 async fn engines(data: &Data, auth: &Arc<Auth>) -> Result<Engines, Exit> {
     let in_use = slipway_worker::trees_in_use(&data.work()).map_err(surroundings)?;
     let exe = program()?;
+    let steps = Arc::new(SandboxSteps::new(data.work(), exe.clone()));
     let mut git_options = GitOptions::new(data.git(), exe, data.hook_socket(), data.work().join("trees"));
     git_options.trees_in_use.clone_from(&in_use);
     let git = Git::open(git_options).await.map_err(surroundings)?;
@@ -120,11 +129,21 @@ async fn engines(data: &Data, auth: &Arc<Auth>) -> Result<Engines, Exit> {
         registry,
         index,
         trees,
+        steps,
         worker,
         line,
         node,
         events: Mutex::new(Some(events)),
         links: Mutex::new(Some(links)),
+    })
+}
+
+/// Which parts are not connected, for the pages to say so.
+fn away(engines: &Engines) -> slipway_server::Away {
+    let (node, line) = (engines.node.clone(), engines.line.clone());
+    Arc::new(move || {
+        let parts = [("node", node.is_connected()), ("worker", line.is_up())];
+        parts.into_iter().filter(|(_, is_up)| !is_up).map(|(part, _)| part).collect()
     })
 }
 
@@ -161,6 +180,8 @@ fn road(
         index: engines.index.clone(),
         trees: engines.trees.clone(),
         work: data.work(),
+        steps: engines.steps.clone(),
+        under_way: Arc::default(),
     });
     let (node, worker) = (Arc::new(engines.node.clone()), Arc::new(engines.worker.clone()));
     let hosts = hosts.clone();

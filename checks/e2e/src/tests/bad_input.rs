@@ -88,10 +88,9 @@ fn nothing_is_left(repo: &Repo<'_>) {
 fn an_unsupported_instruction_of_a_dockerfile_is_named_with_line_and_column() {
     let world = World::start();
     let repo = Repo::web(&world, "docker", 1);
-    repo.write("web/Dockerfile", "FROM scratch\nCOPY server /server\nRUN apk add curl\nENTRYPOINT [\"/server\"]\n");
+    repo.write("web/Dockerfile", "FROM scratch\nCOPY server /server\nADD x /x\nENTRYPOINT [\"/server\"]\n");
     repo.commit("one");
-    let what = "web/Dockerfile:3:1: RUN is not yet supported; do it in a job and bring its result in with \
-                `COPY --from=job.NAME`";
+    let what = "web/Dockerfile:3:1: ADD is not yet supported; use COPY for files; fetch and unpack archives in a job";
     let pushed = repo.push(&["slipway", "main"]).says(&format!("image web        failed   {what}")).not("LIVE");
     // Why was said with the image.
     pushed.says("FAILED image web").not("FAILED image web:");

@@ -1,9 +1,11 @@
 //! What leaves and what comes: shown while it happens, asked before it is ended, reported when it does not listen.
 
+use crate::http::get;
 use crate::load::{Load, User};
 use crate::machine::until;
 use crate::repo::{Repo, file, service};
-use crate::world::World;
+use crate::world::{World, scratch};
+use rustix::process::Signal;
 use serde_json::Value;
 use std::time::Duration;
 
@@ -101,4 +103,58 @@ fn what_is_to_be_done_before_the_end_is_done_before_the_signal() {
     let (note, end) = (log.find("note: leaving"), log.find("ends as asked"));
     assert!(note.is_some() && note < end, "{log}");
     assert!(log.find("note: alive").is_some_and(|ready| Some(ready) < note), "{log}");
+}
+
+// A backup is made while Slipway runs; the machine that it is restored on knows the same and serves the same.
+#[test]
+fn a_backup_made_while_it_runs_brings_another_machine_to_the_same_state() {
+    let world = World::start();
+    let repo = Repo::web(&world, "kept", 1);
+    repo.commit("one");
+    repo.push_main().says("LIVE");
+    repo.succeeded("web");
+    repo.behave("web", "version two");
+    repo.push_main().says("LIVE");
+    repo.succeeded("web");
+    let file = world.dir.join("backup.tar");
+    let path = file.to_str().unwrap();
+    let data = world.data().display().to_string();
+    let made = world.slipway(&["backup", path, "--data", &data]).expect(0);
+    assert!(made.err.contains("the key that opens the secrets is not in it"), "{made:?}");
+    world.slipway(&["backup", path, "--data", &data]).expect(2);
+    let (status, releases) = (state(&repo), repo.slipway(&["release", "ls", "--json"]).expect(0).json());
+    let other = scratch();
+    std::fs::create_dir_all(&other).unwrap();
+    let folder = other.join("data").display().to_string();
+    world.slipway(&["restore", path, "--data", &folder]).expect(2);
+    let key = world.data().join("key").display().to_string();
+    std::fs::write(other.join("half.tar"), &std::fs::read(&file).unwrap()[..200_000]).unwrap();
+    world.slipway(&["restore", other.join("half.tar").to_str().unwrap(), "--data", &folder, "--key", &key]).expect(1);
+    assert!(!other.join("data").exists(), "half of a backup was left");
+    assert_eq!(world.end(Signal::INT), Some(0));
+    world.slipway(&["restore", path, "--data", &folder, "--key", &key]).expect(0);
+    world.slipway(&["restore", path, "--data", &folder, "--key", &key]).expect(2);
+    std::fs::rename(world.data(), world.dir.join("gone")).unwrap();
+    std::fs::rename(other.join("data"), world.data()).unwrap();
+    world.up();
+    repo.until("it serves again", "web", |lane| lane["instances"][0]["state"] == "ready");
+    assert_eq!(get(&repo.address("web"), "/").unwrap().body, "version two");
+    assert_eq!(state(&repo), status);
+    assert_eq!(repo.slipway(&["release", "ls", "--json"]).expect(0).json(), releases);
+    repo.behave("web", "version three");
+    repo.push_main().says("LIVE production web r3");
+    std::fs::remove_dir_all(&other).unwrap();
+}
+
+/// The status without what is another on another machine: which processes run, since when, and what they served.
+fn state(repo: &Repo<'_>) -> serde_json::Value {
+    let mut status = repo.status();
+    for environment in status["environments"].as_array_mut().unwrap() {
+        for lane in environment["services"].as_array_mut().unwrap() {
+            for key in ["instances", "traffic", "addresses"] {
+                lane.as_object_mut().unwrap().remove(key);
+            }
+        }
+    }
+    status
 }

@@ -57,3 +57,29 @@ fn two_people_share_a_repository_over_the_network_each_with_a_token() {
     assert!(!lees.pushing_with(&lee, &["slipway", "main"]).end().ok);
     assert_eq!(says("/"), "version of kim");
 }
+
+// R347
+#[test]
+fn nothing_new_comes_into_a_frozen_environment_and_what_waits_goes_in_afterwards() {
+    let world = World::start();
+    let repo = Repo::web(&world, "frozen", 1);
+    for version in ["version one", "version two"] {
+        repo.behave("web", version);
+        repo.push_main().says("LIVE");
+        repo.succeeded("web");
+    }
+    repo.slipway(&["freeze", "nowhere", "-y"]).expect(2);
+    repo.slipway(&["unfreeze", "production", "-y"]).expect(1);
+    repo.slipway(&["freeze", "production", "-y", "--reason", "the holidays"]).expect(0);
+    let commit = repo.behave("web", "version three");
+    repo.push_main().says("WAITING production web r3: production is frozen by owner: the holidays");
+    let status = repo.slipway(&["status"]).expect(0).out;
+    assert!(status.contains("production   frozen by owner: the holidays: slipway unfreeze production"), "{status}");
+    // Who goes back does not wait for the end of holidays.
+    repo.slipway(&["rollback", "web", "-y", "--wait"]).expect(0);
+    repo.until("r1 serves", "web", |lane| lane["release"]["number"] == 1 && lane["phase"] == "succeeded");
+    repo.slipway(&["deploy", &commit, "--env", "production", "-y", "--wait"]).expect(4);
+    repo.slipway(&["unfreeze", "production", "-y"]).expect(0);
+    repo.until("r3 serves", "web", |lane| lane["release"]["number"] == 3 && lane["phase"] == "succeeded");
+    assert_eq!(repo.status()["environments"][0]["frozen"], false);
+}

@@ -4,7 +4,7 @@ use crate::repo::{Repo, file, service};
 use crate::world::{Said, World, said};
 use std::process::Command;
 
-fn skopeo(world: &World, arguments: &[&str]) -> Said {
+pub(super) fn skopeo(world: &World, arguments: &[&str]) -> Said {
     let mut command = Command::new("skopeo");
     command.arg("--insecure-policy").args(arguments).current_dir(&world.dir);
     // Credentials come by a file, not by an argument.
@@ -26,6 +26,15 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
+/// Writes the credentials of the registry; its address.
+pub(super) fn sign_in(world: &World) -> String {
+    let host = world.url.trim_start_matches("http://").to_owned();
+    let auth = base64(format!("kim:{}", world.token).as_bytes());
+    std::fs::write(world.dir.join("auth.json"), format!("{{\"auths\":{{\"{host}\":{{\"auth\":\"{auth}\"}}}}}}"))
+        .unwrap();
+    host
+}
+
 // R123 R125 R126 R142 R146
 #[test]
 fn images_go_in_and_out_by_skopeo_and_a_tag_never_names_other_content() {
@@ -33,10 +42,7 @@ fn images_go_in_and_out_by_skopeo_and_a_tag_never_names_other_content() {
     let repo = Repo::web(&world, "images", 1);
     let commit = repo.commit("one");
     repo.push_main().says("LIVE");
-    let host = world.url.trim_start_matches("http://").to_owned();
-    let auth = base64(format!("kim:{}", world.token).as_bytes());
-    std::fs::write(world.dir.join("auth.json"), format!("{{\"auths\":{{\"{host}\":{{\"auth\":\"{auth}\"}}}}}}"))
-        .unwrap();
+    let host = sign_in(&world);
     let image = |tag: &str| format!("docker://{host}/images/web:{tag}");
     let first = format!("{}-1", &commit[..7]);
     let inspected = skopeo(&world, &["inspect", "--tls-verify=false", &image(&first)]).expect(0).json();
