@@ -48,7 +48,7 @@ pub(crate) fn load(
         bases.resolve(reference).map_err(|source| BuildError::Resolve { reference: reference.to_string(), source })?;
     let Some(manifest) = resolved else {
         return Err(Problem::new(at, format!("there is no image `{reference}` in this registry"))
-            .hint("`slipway image ls` shows what there is; bring an image in with `skopeo copy`")
+            .hint("`slipway image ls` shows what there is; `slipway image import` or `skopeo copy` brings one in")
             .into());
     };
     let loaded = oci::load(blobs, &manifest, platform).map_err(|error| match error {
@@ -63,7 +63,7 @@ pub(crate) fn load(
 }
 
 /// Applies one layer to the file system (OCI image specification, "Applying Changesets").
-fn read_layer(blobs: &Blobs, layer: &Arc<LayerBlob>, tree: &mut Tree) -> Result<(), BuildError> {
+pub(crate) fn read_layer(blobs: &Blobs, layer: &Arc<LayerBlob>, tree: &mut Tree) -> Result<(), BuildError> {
     let bad = |message| BuildError::BadBase { manifest: layer.digest, message };
     // Whiteouts hide what lies below this layer, wherever in the layer they stand.
     let mut added = Added::default();

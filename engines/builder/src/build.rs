@@ -1,8 +1,10 @@
 //! Walks the stages of a Dockerfile and makes the image.
 //!
-//! In: a [`BuildRequest`], the store, base images, the memory of packed layers.
+//! In: a [`BuildRequest`], the store, base images, the memory of packed layers, who runs commands.
 //! Out: [`Built`]: an image in the store, and a hold on its blobs until it is recorded.
-//! Never: a stage that nothing needs; a layer for a stage that is only copied from.
+//! Never: a stage that nothing needs; a layer for a stage that is only copied from, unless a RUN stands on it.
+
+mod run_step;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
@@ -22,6 +24,7 @@ use crate::layer;
 use crate::oci::{self, Descriptor, History, Image, LayerBlob, Manifest, Platform, RootFs};
 use crate::parse::{Copy, CopyFrom, Dockerfile, Instruction, Stage, Step, Text};
 use crate::paths::absolute;
+use crate::run::Steps;
 use crate::run_config::{Given, RunConfig, expand_with};
 use crate::source::{FolderSource, Picked, pick_from_tree};
 use crate::spool::Spool;
@@ -90,18 +93,19 @@ pub struct Layer {
     pub diff_id: Digest,
     /// Its compressed size.
     pub size_bytes: u64,
-    /// Whether it was there before: of the base image, or packed by an earlier build.
+    /// Whether it was there before: of the base image, or made by an earlier build.
     pub reused: bool,
 }
 
-/// Builds the image.
+/// Builds the image. Without `steps` a RUN is refused.
 pub fn build(
     request: &BuildRequest,
     blobs: &Blobs,
     bases: &dyn BaseImages,
     cache: &dyn LayerCache,
+    steps: Option<Steps<'_>>,
 ) -> Result<Built, BuildError> {
-    Builder::new(request, blobs, bases, cache)?.run()
+    Builder::new(request, blobs, bases, cache, steps)?.run()
 }
 
 /// The state of a stage; the next stage may begin with a copy of it.
@@ -110,6 +114,8 @@ struct State {
     tree: Tree,
     config: RunConfig,
     layers: Vec<(LayerBlob, bool)>,
+    /// What COPYs made of a stage that is only copied from: packed when a RUN needs it on disk.
+    pending: Vec<(String, Entries)>,
     history: Vec<History>,
 }
 
@@ -118,6 +124,7 @@ struct Builder<'a> {
     blobs: &'a Blobs,
     bases: &'a dyn BaseImages,
     cache: &'a dyn LayerCache,
+    steps: Option<Steps<'a>>,
     given: Given,
     epoch_seconds: u64,
     spool: Spool<'a>,
@@ -131,12 +138,14 @@ impl<'a> Builder<'a> {
         blobs: &'a Blobs,
         bases: &'a dyn BaseImages,
         cache: &'a dyn LayerCache,
+        steps: Option<Steps<'a>>,
     ) -> Result<Self, BuildError> {
         Ok(Self {
             request,
             blobs,
             bases,
             cache,
+            steps,
             given: given(request)?,
             epoch_seconds: epoch_seconds(request)?,
             spool: Spool::new(blobs, &request.scratch)?,
@@ -193,6 +202,7 @@ impl<'a> Builder<'a> {
             Base::Image(reference) => {
                 let (loaded, tree) = base::load(self.blobs, self.bases, reference, &self.request.platform, stage.at)?;
                 State {
+                    pending: Vec::new(),
                     tree,
                     history: padded_history(&loaded),
                     layers: loaded.layers.into_iter().map(|layer| (layer, true)).collect(),
@@ -213,7 +223,12 @@ impl<'a> Builder<'a> {
 
     fn run_step(&mut self, step: &Step, state: &mut State, used: Use, before: &[State]) -> Result<(), BuildError> {
         let escape = self.request.dockerfile.escape;
+        let layers_before = state.layers.len();
         let entries = match &step.instruction {
+            Instruction::Run(run) => {
+                self.run_command(run, step, state)?;
+                Entries::new()
+            }
             Instruction::Copy(copy) => self.copy(copy, step.at, state, before)?,
             Instruction::Workdir(text) => {
                 let folder = state.config.expand(text, escape)?;
@@ -226,15 +241,19 @@ impl<'a> Builder<'a> {
                 Entries::new()
             }
         };
-        let is_empty = entries.is_empty();
-        if used == Use::Published && !is_empty {
-            let layer = self.layer(&step.source, entries)?;
-            state.layers.push(layer);
+        if !entries.is_empty() {
+            match used {
+                Use::Published => {
+                    let layer = self.layer(&step.source, entries)?;
+                    state.layers.push(layer);
+                }
+                Use::CopiedFrom | Use::Skipped => state.pending.push((step.source.clone(), entries)),
+            }
         }
         state.history.push(History {
             created: Some(oci::rfc3339(self.epoch_seconds)),
             created_by: Some(step.source.clone()),
-            empty_layer: is_empty,
+            empty_layer: state.layers.len() == layers_before,
         });
         Ok(())
     }
@@ -299,24 +318,28 @@ impl<'a> Builder<'a> {
     fn layer(&mut self, name: &str, mut entries: Entries) -> Result<(LayerBlob, bool), BuildError> {
         self.spool.fetch(entries.values_mut())?;
         let key = layer::key(&entries, self.epoch_seconds);
-        if let Some(cached) = self.cache.get(&key)
-            && let Some(lease) = self.blobs.lease(&cached.digest)?
-        {
-            self.leases.push(lease);
-            let layer = LayerBlob {
-                digest: cached.digest,
-                diff_id: cached.diff_id,
-                size_bytes: cached.size_bytes,
-                is_gzip: true,
-            };
+        if let Some(layer) = self.remembered(&key)? {
             return Ok((layer, true));
         }
         let name = format!("layer of {name}");
         let (layer, lease) = layer::pack(self.blobs, &name, &entries, self.epoch_seconds, &self.request.stop)?;
-        self.leases.push(lease);
-        self.cache
-            .put(&key, &CachedLayer { digest: layer.digest, diff_id: layer.diff_id, size_bytes: layer.size_bytes });
+        self.keep(&key, &layer, lease);
         Ok((layer, false))
+    }
+
+    /// The layer that an earlier build made of the same, held.
+    fn remembered(&mut self, key: &Digest) -> Result<Option<LayerBlob>, BuildError> {
+        let Some(CachedLayer { digest, diff_id, size_bytes }) = self.cache.get(key) else { return Ok(None) };
+        let Some(lease) = self.blobs.lease(&digest)? else { return Ok(None) };
+        self.leases.push(lease);
+        Ok(Some(LayerBlob { digest, diff_id, size_bytes, is_gzip: true }))
+    }
+
+    /// Holds a new layer and remembers it.
+    fn keep(&mut self, key: &Digest, layer: &LayerBlob, lease: Lease) {
+        self.leases.push(lease);
+        let LayerBlob { digest, diff_id, size_bytes, .. } = *layer;
+        self.cache.put(key, &CachedLayer { digest, diff_id, size_bytes });
     }
 
     fn finish(mut self, mut state: State) -> Result<Built, BuildError> {
@@ -422,12 +445,13 @@ fn check_shell(state: &State) -> Result<(), BuildError> {
     let Some(text) = config.shell_entrypoint.as_ref().or(config.shell_cmd.as_ref()) else {
         return Ok(());
     };
-    if warnings::is_executable(&state.tree, "bin/sh") {
+    let shell = config.shell.first().map_or("/bin/sh", String::as_str);
+    if warnings::is_executable(&state.tree, &absolute("", shell)) {
         return Ok(());
     }
     let words: Vec<&str> = text.raw.split_whitespace().collect();
     let json = serde_json::to_string(&words).unwrap_or_default();
-    Err(Problem::new(text.at, "the shell form needs `/bin/sh`, which is not in the image")
+    Err(Problem::new(text.at, format!("the shell form needs `{shell}`, which is not in the image"))
         .hint(format!("write it as a JSON list: `{json}`"))
         .into())
 }

@@ -60,6 +60,18 @@ fn read_owner(text: &str, at: Position, tree: &Tree, spool: &mut Spool<'_>) -> R
     Ok((uid, gid))
 }
 
+/// The home folder of a `user[:group]`, as the image says it.
+pub(crate) fn home(user: &str, tree: &Tree, spool: &mut Spool<'_>) -> Result<Option<String>, BuildError> {
+    let user = match user.split(':').next() {
+        None | Some("") => "0",
+        Some(user) => user,
+    };
+    let passwd = spool.read_text(tree, "etc/passwd")?.unwrap_or_default();
+    let mut users = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let found = users.find(|fields| fields.first() == Some(&user) || fields.get(2) == Some(&user));
+    Ok(found.and_then(|fields| fields.get(5).filter(|home| home.starts_with('/')).map(|home| (*home).to_owned())))
+}
+
 fn number(text: &str) -> Option<u32> {
     match text {
         "root" => Some(0),

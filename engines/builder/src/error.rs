@@ -95,6 +95,37 @@ pub enum BuildError {
         /// The limit, with its unit.
         limit: String,
     },
+    /// A command of the Dockerfile failed.
+    #[error("{}:{}: `{command}` {why}", .at.line, .at.column)]
+    RunFailed {
+        /// Where its RUN stands.
+        at: Position,
+        /// The instruction, continued lines joined.
+        command: String,
+        /// `exited with 2` …
+        why: String,
+        /// The last lines that it wrote.
+        output: Vec<String>,
+    },
+    /// A command could not be run, through no fault of its own.
+    #[error("`{command}` could not be run")]
+    Run {
+        /// The instruction, continued lines joined.
+        command: String,
+        /// Why.
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// A command left something that no layer can have.
+    #[error("`{path}` cannot be part of an image: {message}")]
+    BadResult {
+        /// Where it is in the image.
+        path: String,
+        /// What is wrong with it.
+        message: String,
+    },
+    /// The layers below a RUN could not be unpacked.
+    #[error("the layers that a command needs could not be unpacked")]
+    Unpack(#[from] crate::UnpackError),
     /// Whoever asked for the image does not want it any more.
     #[error("the build was stopped")]
     Stopped,

@@ -1,7 +1,7 @@
 //! Packs a layer, and opens layers for reading.
 //!
 //! In: the entries of a layer, in order. Out: a compressed tar in the store, its digest and that of
-//! the uncompressed bytes; the same bytes for the same entries.
+//! the uncompressed bytes; the same bytes for the same entries. `changes` uses the packer for what a RUN changed.
 //! Never: a whole file in memory; a time, a user name or an extended attribute of this machine.
 
 use std::io::{self, BufReader, Read, Write};
@@ -9,8 +9,9 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
 use flate2::{Compression, GzBuilder};
-use slipway_blobs::{BlobError, Blobs, Digest, Hasher, Lease};
+use slipway_blobs::{BlobError, Blobs, Digest, Hasher, Lease, Writer};
 
 use crate::copy::Entries;
 use crate::error::BuildError;
@@ -51,89 +52,139 @@ pub(crate) fn pack(
     epoch_seconds: u64,
     stop: &AtomicBool,
 ) -> Result<(LayerBlob, Lease), BuildError> {
-    let total: u64 = entries.values().map(size_of).sum();
-    if total > LAYER_BYTES_MAX {
-        return Err(BuildError::Limit {
-            what: format!("the size of `{name}`"),
-            limit: format!("{LAYER_BYTES_MAX} bytes"),
-        });
-    }
-    // No name, no time, and "unknown" for the operating system (RFC 1952, section 2.3.1). Level 1:
-    // compression is what a build waits for.
-    let gzip = GzBuilder::new().mtime(0).operating_system(255);
-    let compressed = gzip.write(blobs.writer(name)?, Compression::new(1));
-    let mut archive = tar::Builder::new(Hashing { hasher: Hasher::new(), inner: compressed });
+    let mut packer = Packer::new(blobs, name, epoch_seconds, stop)?;
     for (path, node) in entries {
-        append(&mut archive, path, node, epoch_seconds, stop)?;
+        packer.entry(path, node)?;
     }
-    let hashing = archive.into_inner().map_err(|error| writing_failed(name, error))?;
-    let diff_id = hashing.hasher.finish();
-    let writer = hashing.inner.finish().map_err(|error| writing_failed(name, error))?;
-    let stored = writer.commit()?;
-    let layer = LayerBlob { digest: stored.digest, diff_id, size_bytes: stored.size_bytes, is_gzip: true };
-    Ok((layer, stored.lease))
+    packer.finish()
 }
 
-fn size_of(node: &Node) -> u64 {
-    match &node.kind {
-        Kind::File { size_bytes, .. } => *size_bytes,
-        Kind::Folder | Kind::Link { .. } => 0,
+/// Who owns an entry, and its mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Attributes {
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+}
+
+impl Attributes {
+    fn of(node: &Node) -> Self {
+        Self { mode: node.mode, uid: node.uid, gid: node.gid }
     }
 }
 
-fn append<W: Write>(
-    archive: &mut tar::Builder<W>,
-    path: &str,
-    node: &Node,
+/// A layer that is being packed, entry by entry.
+pub(crate) struct Packer<'a> {
+    archive: tar::Builder<Hashing<GzEncoder<Writer>>>,
+    name: String,
     epoch_seconds: u64,
-    stop: &AtomicBool,
-) -> Result<(), BuildError> {
-    let mut header = tar::Header::new_gnu();
-    header.set_mode(node.mode);
-    header.set_uid(u64::from(node.uid));
-    header.set_gid(u64::from(node.gid));
-    header.set_mtime(epoch_seconds);
-    header.set_size(0);
-    let written = match &node.kind {
-        Kind::Folder => {
-            header.set_entry_type(tar::EntryType::Directory);
-            archive.append_data(&mut header, format!("{path}/"), io::empty())
-        }
-        Kind::Link { target } => {
-            header.set_entry_type(tar::EntryType::Symlink);
-            archive.append_link(&mut header, path, target)
-        }
-        Kind::File { size_bytes, content } => {
-            header.set_entry_type(tar::EntryType::Regular);
-            header.set_size(*size_bytes);
-            return append_file(archive, &mut header, path, *size_bytes, content, stop);
-        }
-    };
-    written.map_err(|error| writing_failed(path, error))
+    stop: &'a AtomicBool,
+    left_bytes: u64,
 }
 
-fn append_file<W: Write>(
-    archive: &mut tar::Builder<W>,
-    header: &mut tar::Header,
-    path: &str,
-    size_bytes: u64,
-    content: &Content,
-    stop: &AtomicBool,
-) -> Result<(), BuildError> {
-    let Content::Disk { folder, path: on_disk, digest } = content else {
-        return Err(BuildError::Changed { path: path.to_owned() }); // `spool` put it on disk before
-    };
-    let mut reader =
-        Checked { inner: folder.open_file(on_disk)?.take(size_bytes), hasher: Hasher::new(), size_bytes: 0, stop };
-    let written = archive.append_data(header, path, &mut reader);
-    if stop.load(Ordering::Relaxed) {
-        return Err(BuildError::Stopped);
+impl<'a> Packer<'a> {
+    /// `name` is what errors call the layer.
+    pub(crate) fn new(blobs: &Blobs, name: &str, epoch_seconds: u64, stop: &'a AtomicBool) -> Result<Self, BuildError> {
+        // No name, no time, and "unknown" for the operating system (RFC 1952, section 2.3.1). Level 1:
+        // compression is what a build waits for.
+        let gzip = GzBuilder::new().mtime(0).operating_system(255);
+        let compressed = gzip.write(blobs.writer(name)?, Compression::new(1));
+        let archive = tar::Builder::new(Hashing { hasher: Hasher::new(), inner: compressed });
+        Ok(Self { archive, name: name.to_owned(), epoch_seconds, stop, left_bytes: LAYER_BYTES_MAX })
     }
-    written.map_err(|error| writing_failed(path, error))?;
-    if reader.size_bytes != size_bytes || reader.hasher.finish() != *digest {
-        return Err(BuildError::Changed { path: on_disk.clone() });
+
+    fn entry(&mut self, path: &str, node: &Node) -> Result<(), BuildError> {
+        let attributes = Attributes::of(node);
+        match &node.kind {
+            Kind::Folder => self.folder(path, attributes),
+            Kind::Link { target } => self.link(path, attributes, target),
+            Kind::File { size_bytes, content } => {
+                let Content::Disk { folder, path: on_disk, digest } = content else {
+                    return Err(BuildError::Changed { path: path.to_owned() }); // `spool` put it on disk before
+                };
+                let found = self.file(path, attributes, *size_bytes, folder.open_file(on_disk)?)?;
+                match found == *digest {
+                    true => Ok(()),
+                    false => Err(BuildError::Changed { path: on_disk.clone() }),
+                }
+            }
+        }
     }
-    Ok(())
+
+    pub(crate) fn folder(&mut self, path: &str, attributes: Attributes) -> Result<(), BuildError> {
+        let mut header = self.header(tar::EntryType::Directory, attributes)?;
+        let written = self.archive.append_data(&mut header, format!("{path}/"), io::empty());
+        written.map_err(|error| writing_failed(path, error))
+    }
+
+    pub(crate) fn link(&mut self, path: &str, attributes: Attributes, target: &str) -> Result<(), BuildError> {
+        let mut header = self.header(tar::EntryType::Symlink, attributes)?;
+        self.archive.append_link(&mut header, path, target).map_err(|error| writing_failed(path, error))
+    }
+
+    /// Another name of a file that is in the layer already.
+    pub(crate) fn hard_link(&mut self, path: &str, attributes: Attributes, target: &str) -> Result<(), BuildError> {
+        let mut header = self.header(tar::EntryType::Link, attributes)?;
+        self.archive.append_link(&mut header, path, target).map_err(|error| writing_failed(path, error))
+    }
+
+    /// An empty file whose name says what is hidden (OCI image specification, "Whiteouts").
+    pub(crate) fn whiteout(&mut self, path: &str) -> Result<(), BuildError> {
+        let mut header = self.header(tar::EntryType::Regular, Attributes { mode: 0, uid: 0, gid: 0 })?;
+        self.archive.append_data(&mut header, path, io::empty()).map_err(|error| writing_failed(path, error))
+    }
+
+    /// The digest of what was read. A file that has not `size_bytes` any more is refused.
+    pub(crate) fn file(
+        &mut self,
+        path: &str,
+        attributes: Attributes,
+        size_bytes: u64,
+        content: impl Read,
+    ) -> Result<Digest, BuildError> {
+        let left_bytes = self.left_bytes.checked_sub(size_bytes);
+        self.left_bytes = left_bytes.ok_or_else(|| BuildError::Limit {
+            what: format!("the size of `{}`", self.name),
+            limit: format!("{LAYER_BYTES_MAX} bytes"),
+        })?;
+        let mut header = self.header(tar::EntryType::Regular, attributes)?;
+        header.set_size(size_bytes);
+        let mut reader =
+            Counted { inner: content.take(size_bytes), hasher: Hasher::new(), size_bytes: 0, stop: self.stop };
+        let written = self.archive.append_data(&mut header, path, &mut reader);
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(BuildError::Stopped);
+        }
+        written.map_err(|error| writing_failed(path, error))?;
+        match reader.size_bytes == size_bytes {
+            true => Ok(reader.hasher.finish()),
+            false => Err(BuildError::Changed { path: path.to_owned() }),
+        }
+    }
+
+    fn header(&self, kind: tar::EntryType, attributes: Attributes) -> Result<tar::Header, BuildError> {
+        if self.stop.load(Ordering::Relaxed) {
+            return Err(BuildError::Stopped);
+        }
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_mode(attributes.mode);
+        header.set_uid(u64::from(attributes.uid));
+        header.set_gid(u64::from(attributes.gid));
+        header.set_mtime(self.epoch_seconds);
+        header.set_size(0);
+        Ok(header)
+    }
+
+    pub(crate) fn finish(self) -> Result<(LayerBlob, Lease), BuildError> {
+        let failed = |error| writing_failed(&self.name, error);
+        let hashing = self.archive.into_inner().map_err(failed)?;
+        let diff_id = hashing.hasher.finish();
+        let writer = hashing.inner.finish().map_err(failed)?;
+        let stored = writer.commit()?;
+        let layer = LayerBlob { digest: stored.digest, diff_id, size_bytes: stored.size_bytes, is_gzip: true };
+        Ok((layer, stored.lease))
+    }
 }
 
 fn writing_failed(name: &str, error: io::Error) -> BuildError {
@@ -161,15 +212,15 @@ impl<W: Write> Write for Hashing<W> {
     }
 }
 
-/// A file that has to be what it was when it was hashed.
-struct Checked<'a, R> {
+/// A file on its way into a layer.
+struct Counted<'a, R> {
     inner: R,
     hasher: Hasher,
     size_bytes: u64,
     stop: &'a AtomicBool,
 }
 
-impl<R: Read> Read for Checked<'_, R> {
+impl<R: Read> Read for Counted<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.stop.load(Ordering::Relaxed) {
             return Err(io::Error::other("stopped"));

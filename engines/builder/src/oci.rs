@@ -220,7 +220,7 @@ pub(crate) fn load(blobs: &Blobs, manifest: &Digest, platform: &Platform) -> Res
 }
 
 /// The manifest for the platform, if the document is an index.
-fn choose(bytes: &[u8], platform: &Platform) -> Result<Option<Digest>, LoadError> {
+pub(crate) fn choose(bytes: &[u8], platform: &Platform) -> Result<Option<Digest>, LoadError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Kind {

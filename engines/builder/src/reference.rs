@@ -69,6 +69,7 @@ fn check_repository(text: &str, repository: &str) -> Result<(), ReferenceError> 
     Err(ReferenceError {
         message: format!("`{text}` is not an image of this installation's registry"),
         hint: "a base is `scratch` or `PROJECT/SERVICE:TAG`; bring a foreign image in once with \
+               `docker save IMAGE -o FILE` and `slipway image import FILE --name SERVICE:TAG`, or with \
                `skopeo copy docker://IMAGE docker://THIS-REGISTRY/PROJECT/SERVICE:TAG`"
             .to_owned(),
     })

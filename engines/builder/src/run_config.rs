@@ -1,6 +1,6 @@
 //! The instructions that change only how the image runs.
 //!
-//! In: ENV, LABEL, USER, EXPOSE, STOPSIGNAL, ENTRYPOINT, CMD, ARG, one at a time, and the variables so far.
+//! In: ENV, LABEL, USER, EXPOSE, STOPSIGNAL, ENTRYPOINT, CMD, SHELL, ARG, one at a time, and the variables so far.
 //! Out: the image's configuration and the variables after it. Never: a layer.
 
 use std::collections::BTreeMap;
@@ -19,6 +19,8 @@ pub(crate) struct RunConfig {
     /// The shell forms that are still in force.
     pub(crate) shell_entrypoint: Option<Text>,
     pub(crate) shell_cmd: Option<Text>,
+    /// What SHELL says; empty is `/bin/sh -c`.
+    pub(crate) shell: Vec<String>,
 }
 
 /// What ARGs may take their values from.
@@ -45,7 +47,7 @@ impl RunConfig {
         expand_with(text, escape, &lookup)
     }
 
-    /// Applies an instruction that makes no layer; COPY and WORKDIR are the builder's.
+    /// Applies an instruction that makes no layer; COPY, RUN and WORKDIR are the builder's.
     pub(crate) fn apply(&mut self, instruction: &Instruction, given: &Given, escape: char) -> Result<(), Problem> {
         match instruction {
             Instruction::Arg(arguments) => self.declare(arguments, given, escape)?,
@@ -75,13 +77,14 @@ impl RunConfig {
                 }
             }
             Instruction::Entrypoint(command) => {
-                (self.image.entrypoint, self.shell_entrypoint) = arguments_of(command);
+                (self.image.entrypoint, self.shell_entrypoint) = self.arguments_of(command);
                 // Arguments for another program would make no sense (Dockerfile reference, "CMD").
                 self.image.cmd.clear();
                 self.shell_cmd = None;
             }
-            Instruction::Cmd(command) => (self.image.cmd, self.shell_cmd) = arguments_of(command),
-            Instruction::Copy(_) | Instruction::Workdir(_) => {}
+            Instruction::Cmd(command) => (self.image.cmd, self.shell_cmd) = self.arguments_of(command),
+            Instruction::Shell(words) => self.shell.clone_from(words),
+            Instruction::Copy(_) | Instruction::Workdir(_) | Instruction::Run(_) => {}
         }
         Ok(())
     }
@@ -99,6 +102,29 @@ impl RunConfig {
             }
         }
         Ok(())
+    }
+
+    /// What a command is started with; the text, if a shell reads it.
+    pub(crate) fn arguments_of(&self, command: &Command) -> (Vec<String>, Option<Text>) {
+        match command {
+            Command::Exec(words) => (words.clone(), None),
+            Command::Shell(text) => {
+                let mut words = match self.shell.as_slice() {
+                    [] => ["/bin/sh", "-c"].map(str::to_owned).to_vec(),
+                    shell => shell.to_vec(),
+                };
+                words.push(text.raw.clone());
+                (words, Some(text.clone()))
+            }
+        }
+    }
+
+    /// The variables that a command sees; ENV wins over ARG.
+    pub(crate) fn environment(&self) -> BTreeMap<String, String> {
+        let mut all = self.arguments.clone();
+        let pairs = self.image.env.iter().filter_map(|pair| pair.split_once('='));
+        all.extend(pairs.map(|(name, value)| (name.to_owned(), value.to_owned())));
+        all
     }
 
     /// All values of one instruction see the variables from before it.
@@ -123,16 +149,6 @@ fn set_env(env: &mut Vec<String>, name: &str, value: &str) {
     match place {
         Some(place) => *place = pair,
         None => env.push(pair),
-    }
-}
-
-fn arguments_of(command: &Command) -> (Vec<String>, Option<Text>) {
-    match command {
-        Command::Exec(words) => (words.clone(), None),
-        Command::Shell(text) => {
-            let words = ["/bin/sh", "-c", &text.raw].map(str::to_owned);
-            (words.to_vec(), Some(text.clone()))
-        }
     }
 }
 

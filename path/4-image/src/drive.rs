@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use slipway_model::fact::{Body, ChangeInfo, ImageBuilt, stream};
 use slipway_model::job::Artifact;
 use slipway_model::plan::ImageDef;
-use slipway_model::{ContentKey, ItemId, NewFact, ProjectName};
+use slipway_model::{ChangeId, ContentKey, ItemId, NewFact, ProjectName};
 use slipway_ports::{Append, BuildError, BuildRequest, Built, Clock, Images, Intent, Store, StoreError};
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The stage's name on its intents.
 pub const STAGE: &str = "image";
@@ -54,13 +54,15 @@ struct Started {
 #[derive(Clone)]
 pub struct Building {
     ports: Ports,
+    /// What is being built now, by the tag that it shall get.
+    under_way: Arc<Mutex<BTreeMap<String, ChangeId>>>,
 }
 
 impl Building {
     /// A stage over these ports.
     #[must_use]
     pub fn new(ports: Ports) -> Building {
-        Building { ports }
+        Building { ports, under_way: Arc::default() }
     }
 
     /// Records that a build starts. Performing the intent that comes back is the caller's, in the background.
@@ -98,7 +100,10 @@ impl Building {
         };
         let change = wanted.info.id.clone();
         let append = Append::to(project, stream::change(&change)).ack(intent.id);
-        let append = match self.ports.images.build(request).await {
+        let under_way = UnderWay::note(self, &request.reference, &change);
+        let built = self.ports.images.build(request).await;
+        drop(under_way);
+        let append = match built {
             Ok(built) => {
                 let took_ms = self.ports.clock.now().0.saturating_sub(began);
                 let image = self.image(project, &wanted, build, built, took_ms).await?;
@@ -120,6 +125,14 @@ impl Building {
             }
         };
         self.ports.store.append(append).await.map(drop)
+    }
+
+    /// Ends the builds of a change that are under way; they fail as cancelled.
+    pub fn cancel(&self, change: &ChangeId) {
+        let under_way = self.under_way.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for (reference, _) in under_way.iter().filter(|(_, of)| *of == change) {
+            self.ports.images.cancel(reference);
+        }
     }
 
     /// Records that what was started is given up; `append` goes with it.
@@ -160,5 +173,25 @@ impl Building {
             warnings: built.warnings,
             took_ms,
         })
+    }
+}
+
+/// A build that can be cancelled, for as long as this lives.
+struct UnderWay<'a> {
+    building: &'a Building,
+    reference: String,
+}
+
+impl<'a> UnderWay<'a> {
+    fn note(building: &'a Building, reference: &str, change: &ChangeId) -> UnderWay<'a> {
+        let mut all = building.under_way.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(reference.to_owned(), change.clone());
+        UnderWay { building, reference: reference.to_owned() }
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.building.under_way.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.reference);
     }
 }

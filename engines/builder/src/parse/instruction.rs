@@ -10,17 +10,28 @@ use crate::error::{Position, Problem};
 
 /// Instructions that Docker knows and this builder does not run yet, with a way around.
 const NOT_YET: &[(&str, &str)] = &[
-    ("RUN", "do it in a job and bring its result in with `COPY --from=job.NAME`"),
     ("ADD", "use COPY for files; fetch and unpack archives in a job"),
     ("HEALTHCHECK", "say `health:` of the service in slipway.yaml"),
     ("VOLUME", "say `storage:` of the environment in slipway.yaml"),
-    ("SHELL", "write commands in the JSON form, `[\"program\", \"argument\"]`"),
     ("ONBUILD", "write the instruction into the Dockerfile that needs it"),
     ("MAINTAINER", "use `LABEL org.opencontainers.image.authors=…`"),
 ];
 
-const KNOWN: &[&str] =
-    &["FROM", "ARG", "ENV", "LABEL", "COPY", "WORKDIR", "USER", "EXPOSE", "ENTRYPOINT", "CMD", "STOPSIGNAL"];
+const KNOWN: &[&str] = &[
+    "FROM",
+    "ARG",
+    "ENV",
+    "LABEL",
+    "COPY",
+    "RUN",
+    "WORKDIR",
+    "USER",
+    "EXPOSE",
+    "ENTRYPOINT",
+    "CMD",
+    "SHELL",
+    "STOPSIGNAL",
+];
 
 pub(super) fn read_all(lines: &Lines, problems: &mut Vec<Problem>) -> Dockerfile {
     let mut dockerfile = Dockerfile { escape: lines.escape, arguments: Vec::new(), stages: Vec::new() };
@@ -89,10 +100,10 @@ fn read_flags(line: &Line, name_length: usize) -> (Vec<Word<'_>>, Word<'_>) {
     }
 }
 
-struct Reader<'a> {
-    line: &'a Line,
-    name: &'a str,
-    rest: Word<'a>,
+pub(super) struct Reader<'a> {
+    pub(super) line: &'a Line,
+    pub(super) name: &'a str,
+    pub(super) rest: Word<'a>,
     escape: char,
 }
 
@@ -117,6 +128,9 @@ impl Reader<'_> {
         if self.name == "COPY" {
             return self.copy(flags, before).map(Instruction::Copy);
         }
+        if self.name == "RUN" {
+            return self.run(flags).map(Instruction::Run);
+        }
         if let Some(flag) = flags.first() {
             return Err(self.unknown_flag(flag));
         }
@@ -129,6 +143,7 @@ impl Reader<'_> {
             "STOPSIGNAL" => self.single().map(Instruction::StopSignal),
             "EXPOSE" => Ok(Instruction::Expose(self.words())),
             "ENTRYPOINT" => self.command().map(Instruction::Entrypoint),
+            "SHELL" => self.shell().map(Instruction::Shell),
             _ => self.command().map(Instruction::Cmd),
         }
     }
@@ -300,7 +315,7 @@ impl Reader<'_> {
         }
     }
 
-    fn bad_json(&self) -> Problem {
+    pub(super) fn bad_json(&self) -> Problem {
         Problem::new(self.line.at(self.rest.offset), "this is not a JSON list of texts")
             .hint("write `[\"program\", \"argument\"]`, with double quotes")
     }
@@ -320,7 +335,7 @@ impl Reader<'_> {
         words.into_iter().map(|word| self.text(word)).collect()
     }
 
-    fn text(&self, word: Word<'_>) -> Text {
+    pub(super) fn text(&self, word: Word<'_>) -> Text {
         Text { raw: word.text.to_owned(), at: self.line.at(word.offset) }
     }
 
@@ -328,14 +343,14 @@ impl Reader<'_> {
         Text { raw: value.to_owned(), at: self.line.at(word.offset + name.len() + 1) }
     }
 
-    fn unknown_flag(&self, flag: &Word<'_>) -> Problem {
+    pub(super) fn unknown_flag(&self, flag: &Word<'_>) -> Problem {
         let name = flag.text.split('=').next().unwrap_or(flag.text);
         let message = format!("`{name}` of {} is not yet supported", self.name);
         Problem::new(self.line.at(flag.offset), message)
     }
 }
 
-fn flag_value<'a>(flag: &Word<'a>, name: &str) -> Option<Word<'a>> {
+pub(super) fn flag_value<'a>(flag: &Word<'a>, name: &str) -> Option<Word<'a>> {
     let value = flag.text.strip_prefix(name)?.strip_prefix('=')?;
     Some(Word { text: value, offset: flag.offset + name.len() + 1 })
 }

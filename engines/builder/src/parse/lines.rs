@@ -1,8 +1,9 @@
 //! Physical lines become logical ones.
 //!
-//! In: the text. Out: one [`Line`] per instruction, with the place of each of its characters.
-//! Never: a heredoc's body taken for instructions; heredocs are reported and skipped.
+//! In: the text. Out: one [`Line`] per instruction, with the place of each of its characters, and the heredocs of a RUN.
+//! Never: a heredoc's body taken for instructions; those of other instructions are reported and skipped.
 
+use super::words::split_quoted;
 use crate::error::{Position, Problem};
 
 /// The lines of a Dockerfile and the escape character in force.
@@ -16,6 +17,18 @@ pub(super) struct Line {
     pub(super) text: String,
     /// For each piece of a physical line: where it begins in `text`, and in the file.
     marks: Vec<(usize, Position)>,
+    /// What stands behind a RUN for its command to read.
+    pub(super) documents: Vec<Document>,
+}
+
+/// A heredoc.
+pub(super) struct Document {
+    /// `<<EOF`, as it stands in the line.
+    pub(super) word: String,
+    /// The word without `<<` and quotes.
+    pub(super) terminator: String,
+    /// Its lines, each with its end; without leading tabs where `<<-` says so.
+    pub(super) body: String,
 }
 
 impl Line {
@@ -40,8 +53,8 @@ pub(super) fn read(text: &str, problems: &mut Vec<Problem>) -> Lines {
             next += 1;
             continue;
         }
-        let line = join(&physical, &mut next, escape);
-        skip_heredocs(&line, &physical, &mut next, problems);
+        let mut line = join(&physical, &mut next, escape);
+        line.documents = read_heredocs(&line, &physical, &mut next, escape, problems);
         lines.push(line);
     }
     Lines { escape, lines }
@@ -89,7 +102,7 @@ fn is_blank_or_comment(line: &str) -> bool {
 }
 
 fn join(physical: &[&str], next: &mut usize, escape: char) -> Line {
-    let mut line = Line { text: String::new(), marks: Vec::new() };
+    let mut line = Line { text: String::new(), marks: Vec::new(), documents: Vec::new() };
     while let Some(whole) = physical.get(*next) {
         let is_first = line.marks.is_empty();
         let index = *next;
@@ -118,27 +131,47 @@ fn without_continuation(line: &str, escape: char) -> Option<&str> {
     (!piece.ends_with(escape)).then_some(piece)
 }
 
-fn skip_heredocs(line: &Line, physical: &[&str], next: &mut usize, problems: &mut Vec<Problem>) {
-    let name = line.text.split_whitespace().next().unwrap_or_default();
-    if !["RUN", "COPY", "ADD"].iter().any(|known| name.eq_ignore_ascii_case(known)) {
-        return;
+fn read_heredocs(
+    line: &Line,
+    physical: &[&str],
+    next: &mut usize,
+    escape: char,
+    problems: &mut Vec<Problem>,
+) -> Vec<Document> {
+    let mut documents = Vec::new();
+    let name = line.text.split_whitespace().next().unwrap_or_default().to_ascii_uppercase();
+    if !["RUN", "COPY", "ADD"].contains(&name.as_str()) {
+        return documents;
     }
-    for word in line.text.split_whitespace() {
-        let Some((terminator, strips_tabs)) = heredoc(word) else {
+    // What is quoted is no heredoc: `RUN echo "<<EOF"`.
+    for word in split_quoted(&line.text, 0, escape) {
+        let Some((terminator, strips_tabs)) = heredoc(word.text) else {
             continue;
         };
-        let offset = word.as_ptr() as usize - line.text.as_ptr() as usize;
-        problems.push(
-            Problem::new(line.at(offset), "heredocs are not yet supported")
-                .hint("write the text into a file of the repository and COPY it"),
-        );
-        let body = &physical[*next..];
-        let length = body.iter().position(|line| {
+        let at = line.at(word.offset);
+        let shown = |line: &str| -> String {
             let line = if strips_tabs { line.trim_start_matches('\t') } else { line };
-            line == terminator
-        });
-        *next += length.map_or(body.len(), |length| length + 1);
+            line.to_owned()
+        };
+        let rest = &physical[*next..];
+        let length = rest.iter().position(|line| shown(line) == terminator);
+        *next += length.map_or(rest.len(), |length| length + 1);
+        if name != "RUN" {
+            problems.push(
+                Problem::new(at, format!("heredocs of {name} are not yet supported"))
+                    .hint("write the text into a file of the repository and COPY it"),
+            );
+            continue;
+        }
+        let Some(length) = length else {
+            let message = format!("no line with `{terminator}` alone ends this heredoc");
+            problems.push(Problem::new(at, message).hint("write it below the last line of the text"));
+            continue;
+        };
+        let body = rest[..length].iter().map(|line| shown(line) + "\n").collect();
+        documents.push(Document { word: word.text.to_owned(), terminator: terminator.to_owned(), body });
     }
+    documents
 }
 
 /// The terminator of `<<EOF`, `3<<-'EOF'`, and whether tabs are stripped.

@@ -4,11 +4,12 @@
 //! Never: a file access, a variable's value (see `expand`), or an instruction that is ignored.
 //!
 //! The format is that of the Dockerfile reference of BuildKit; `lines` joins continued lines,
-//! `instruction` reads one of them, `check` looks at the stages as a whole.
+//! `instruction` reads one of them (`run` what is special about RUN), `check` looks at the stages as a whole.
 
 mod check;
 mod instruction;
 mod lines;
+mod run;
 mod words;
 
 use std::collections::BTreeSet;
@@ -89,6 +90,10 @@ pub enum Instruction {
     Label(Vec<(Text, Text)>),
     /// COPY.
     Copy(Copy),
+    /// RUN.
+    Run(Run),
+    /// SHELL: what the shell form is given to.
+    Shell(Vec<String>),
     /// WORKDIR.
     Workdir(Text),
     /// USER.
@@ -118,6 +123,30 @@ pub struct Copy {
     pub destination: Text,
 }
 
+/// RUN.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Run {
+    /// What runs.
+    pub command: Command,
+    /// Whether it may use the network (`--network=none` says no).
+    pub network: bool,
+    /// `--mount=type=cache`.
+    pub caches: Vec<CacheMount>,
+}
+
+/// A folder that is kept between builds of a project, and is no part of the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CacheMount {
+    /// Where it is found inside.
+    pub target: Text,
+    /// What it is called; the target, when nothing is said.
+    pub id: Option<Text>,
+    /// Who owns it when it is made, as user and group.
+    pub owner: (u32, u32),
+    /// Its mode when it is made.
+    pub mode: u32,
+}
+
 /// Where a COPY takes its files from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CopyFrom {
@@ -131,12 +160,12 @@ pub enum CopyFrom {
     Image(ImageReference),
 }
 
-/// ENTRYPOINT or CMD.
+/// ENTRYPOINT, CMD or what RUN runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
     /// The JSON form: exactly these arguments.
     Exec(Vec<String>),
-    /// The shell form, run by `/bin/sh -c`.
+    /// The shell form, given to the shell of the stage (`/bin/sh -c` unless SHELL says another).
     Shell(Text),
 }
 

@@ -11,7 +11,7 @@ use super::{Scratch, build_plainly, entries_in, listing};
 use crate::{BaseImages, BuildError, FileCache, Ignore, ImageReference, NoCache, ResolveError, Warning, build};
 
 /// Knows one image, `shop/base:1`.
-struct OneBase(Digest);
+pub(super) struct OneBase(pub(super) Digest);
 
 impl BaseImages for OneBase {
     fn resolve(&self, reference: &ImageReference) -> Result<Option<Digest>, ResolveError> {
@@ -298,7 +298,7 @@ fn a_base_image_gives_its_layers_configuration_and_file_system() {
         .build("FROM scratch\nCOPY --chown=3:3 base /\nENV A=1 B=2\nENTRYPOINT [\"/x\"]\nCMD [\"old\"]\nUSER app\n");
     let blobs = scratch.blobs();
     let text = "FROM shop/base:1\nENV B=3\nCOPY --chown=app new /lib/app/\nCOPY --from=shop/base:1 lib/app/run /run\nENTRYPOINT [\"/run\"]\n";
-    let built = build(&scratch.request(text), &blobs, &OneBase(base.manifest), &NoCache).unwrap();
+    let built = build(&scratch.request(text), &blobs, &OneBase(base.manifest), &NoCache, None).unwrap();
     assert_eq!(built.layers[0].digest, base.layers[0].digest);
     assert_eq!(built.layers.iter().map(|layer| layer.reused).collect::<Vec<_>>(), [true, false, false]);
     assert_eq!(
@@ -311,7 +311,7 @@ fn a_base_image_gives_its_layers_configuration_and_file_system() {
     assert_eq!((built.entrypoint, built.cmd, built.user), (vec!["/run".to_owned()], vec![], "app".to_owned()));
 
     let text = "FROM shop/base:2\n";
-    let error = build(&scratch.request(text), &blobs, &OneBase(base.manifest), &NoCache).unwrap_err();
+    let error = build(&scratch.request(text), &blobs, &OneBase(base.manifest), &NoCache, None).unwrap_err();
     assert_eq!(error.to_string(), "1:1: there is no image `shop/base:2` in this registry");
 }
 
@@ -331,7 +331,7 @@ fn the_whiteouts_of_a_base_image_are_obeyed_when_it_is_copied_from() {
     let blobs = scratch.blobs();
     let base = OneBase(image(&blobs, &[lower, upper]));
     let text = "FROM scratch\nCOPY --from=shop/base:1 / /\nCOPY --from=shop/base:1 /var/link/n* /n\n";
-    let built = build(&scratch.request(text), &blobs, &base, &NoCache).unwrap();
+    let built = build(&scratch.request(text), &blobs, &base, &NoCache, None).unwrap();
     assert_eq!(
         listing(&blobs, &built.layers[0].digest),
         [
@@ -348,7 +348,7 @@ fn the_whiteouts_of_a_base_image_are_obeyed_when_it_is_copied_from() {
     assert!(entries_in(&scratch.0.join("scratch")).is_empty());
     // A whole folder comes with its owner and mode.
     let text = "FROM scratch\nCOPY --from=shop/base:1 /var /v\n";
-    let built = build(&scratch.request(text), &blobs, &base, &NoCache).unwrap();
+    let built = build(&scratch.request(text), &blobs, &base, &NoCache, None).unwrap();
     assert_eq!(listing(&blobs, &built.layers[0].digest)[0], "d 640 11:12 v/");
 }
 
@@ -360,7 +360,7 @@ fn an_unchanged_layer_is_not_packed_again() {
     let cache = FileCache::new(scratch.0.join("cache"));
     let blobs = scratch.blobs();
     let request = scratch.request("FROM scratch\nCOPY a /a\nCOPY b /b\nCMD [\"/a/f\"]\n");
-    let build_one = || build(&request, &blobs, &crate::NoBaseImages, &cache).unwrap();
+    let build_one = || build(&request, &blobs, &crate::NoBaseImages, &cache, None).unwrap();
     let reused = |built: &crate::Built| built.layers.iter().map(|layer| layer.reused).collect::<Vec<_>>();
     let first = build_one();
     assert_eq!(reused(&first), [false, false]);

@@ -1,7 +1,9 @@
 //! What the builder promises, on real folders.
 
 mod build;
+mod import;
 mod parse;
+mod run;
 mod unpack;
 
 use std::collections::BTreeMap;
@@ -80,7 +82,7 @@ impl Drop for Scratch {
 }
 
 fn build_plainly(request: &BuildRequest, blobs: &Blobs) -> Result<Built, BuildError> {
-    crate::build(request, blobs, &NoBaseImages, &NoCache)
+    crate::build(request, blobs, &NoBaseImages, &NoCache, None)
 }
 
 fn told(problems: &[crate::Problem]) -> Vec<String> {
@@ -104,6 +106,7 @@ fn listing(blobs: &Blobs, digest: &Digest) -> Vec<String> {
             tar::EntryType::Directory => "d",
             tar::EntryType::Symlink => "l",
             tar::EntryType::Regular => "f",
+            tar::EntryType::Link => "h",
             other => panic!("unexpected {other:?}"),
         };
         let (mode, uid, gid) = (header.mode().unwrap(), header.uid().unwrap(), header.gid().unwrap());

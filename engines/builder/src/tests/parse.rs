@@ -37,8 +37,8 @@ fn the_escape_directive_byte_order_marks_and_windows_line_ends_are_understood() 
 #[test]
 fn what_is_not_supported_is_refused_where_it_stands() {
     assert_eq!(
-        refused("FROM scratch\n  RUN make\nHEALTHCHECK NONE\n"),
-        "2:3: RUN is not yet supported | do it in a job and bring its result in with `COPY --from=job.NAME`\n\
+        refused("FROM scratch\n  ADD a /\nHEALTHCHECK NONE\n"),
+        "2:3: ADD is not yet supported | use COPY for files; fetch and unpack archives in a job\n\
          3:1: HEALTHCHECK is not yet supported | say `health:` of the service in slipway.yaml"
     );
     assert_eq!(refused("FROM scratch\nCOPY --link a /\n"), "2:6: `--link` of COPY is not yet supported");
@@ -63,8 +63,85 @@ fn what_is_not_supported_is_refused_where_it_stands() {
 fn a_heredoc_is_one_problem_and_not_one_per_line_of_it() {
     assert_eq!(
         refused("FROM scratch\nCOPY <<EOF /etc/motd\nRUN this is text\nEOF\nUSER 1\n"),
-        "2:6: heredocs are not yet supported | write the text into a file of the repository and COPY it"
+        "2:6: heredocs of COPY are not yet supported | write the text into a file of the repository and COPY it"
     );
+}
+
+fn first_run(text: &str) -> crate::Run {
+    let dockerfile = parse(&format!("FROM scratch\n{text}")).unwrap();
+    let Instruction::Run(run) = dockerfile.stages[0].steps[0].instruction.clone() else { panic!() };
+    run
+}
+
+fn script(text: &str) -> String {
+    match first_run(text).command {
+        Command::Shell(text) => text.raw,
+        Command::Exec(words) => panic!("{words:?}"),
+    }
+}
+
+#[test]
+fn what_runs_is_a_list_a_line_for_the_shell_or_a_heredoc() {
+    assert_eq!(first_run("RUN [\"/x\", \"a b\"]\n").command, Command::Exec(vec!["/x".into(), "a b".into()]));
+    assert_eq!(script("RUN make \\\n  # why\n  all && \\\n  true\n"), "make   all &&   true");
+    assert_eq!(script("RUN [ -e /x ] || exit 1\n"), "[ -e /x ] || exit 1");
+    assert_eq!(script("RUN <<EOF\necho a\n  FROM b\nEOF\nUSER 1\n"), "echo a\n  FROM b\n");
+    assert_eq!(script("RUN <<-'END'\n\techo $a\n\tEND\n"), "echo $a\n");
+    assert_eq!(script("RUN cat <<A >/x && cat <<B\n1\nA\n2\nB\n"), "cat <<A >/x && cat <<B\n1\nA\n2\nB\n");
+    assert_eq!(script("RUN echo \"a <<b\" $((1 << 2))\n"), "echo \"a <<b\" $((1 << 2))");
+}
+
+#[test]
+fn a_run_that_cannot_be_read_is_refused_where_it_stands() {
+    let check = |run: &str, expected: &str| assert_eq!(refused(&format!("FROM scratch\n{run}\n")), expected, "{run}");
+    check(
+        "RUN <<EOF\necho",
+        "2:5: no line with `EOF` alone ends this heredoc | write it below the last line of the text",
+    );
+    check(
+        "RUN <<EOF\n#!/usr/bin/perl\nEOF",
+        "2:5: a heredoc with an interpreter of its own is not yet supported | COPY the script and run it, or give the \
+         heredoc to the interpreter: `RUN python3 <<EOF`",
+    );
+    check(
+        "RUN [\"a\", b]",
+        "2:5: this is not a JSON list of texts | write `[\"program\", \"argument\"]`, with double quotes",
+    );
+    check(
+        "SHELL /bin/bash",
+        "2:7: this is not a JSON list of texts | write `[\"program\", \"argument\"]`, with double quotes",
+    );
+    check(
+        "RUN --network=host make",
+        "2:15: `--network=host` is not yet supported | a command never shares the network of this machine",
+    );
+    check("RUN --network=some make", "2:15: `some` is no network | it is `default` or `none`");
+    check("RUN --security=insecure make", "2:5: `--security` of RUN is not yet supported");
+    for kind in ["secret", "ssh", "tmpfs", "bind"] {
+        check(
+            &format!("RUN --mount=type={kind},target=/x make"),
+            &format!(
+                "2:13: `--mount=type={kind}` is not yet supported | COPY what the command reads; of mounts there is \
+                 `--mount=type=cache,target=FOLDER`"
+            ),
+        );
+    }
+    check("RUN --mount=type=cache make", "2:13: this cache has no target | write `--mount=type=cache,target=FOLDER`");
+    check(
+        "RUN --mount=type=cache,target=/c,sharing=private make",
+        "2:34: `sharing=private` of --mount=type=cache is not yet supported",
+    );
+    check("RUN --network=none", "2:1: RUN says nothing");
+}
+
+#[test]
+fn network_and_caches_of_a_run_are_read() {
+    let run = first_run("RUN --network=none --mount=type=cache,id=pip,target=/root/.cache,uid=7,mode=700 pip x\n");
+    assert!(!run.network);
+    let [cache] = run.caches.as_slice() else { panic!() };
+    assert_eq!((cache.target.raw.as_str(), cache.id.as_ref().unwrap().raw.as_str()), ("/root/.cache", "pip"));
+    assert_eq!((cache.owner, cache.mode), ((7, 0), 0o700));
+    assert!(first_run("RUN --network=default make\n").network);
 }
 
 #[test]

@@ -9,6 +9,9 @@
 //! `filesystems/overlayfs`), in both name spaces, because a mount in a user namespace reads `user.`.
 
 mod extract;
+mod kept;
+
+pub use kept::KeptLayers;
 
 use std::fs::{self, File};
 use std::io;
@@ -82,11 +85,17 @@ pub fn unpack(blobs: &Blobs, manifest: &Digest, into: &Path) -> Result<Unpacked,
         LoadError::Store(error) => UnpackError::Store(error),
         LoadError::Bad(message) => UnpackError::BadImage { manifest: *manifest, message },
     })?;
+    let layers = unpack_layers(blobs, &loaded.layers, into)?;
+    Ok(Unpacked { layers, config: loaded.image.config })
+}
+
+/// The folders of these layers, each below `into` by its diff id.
+fn unpack_layers(blobs: &Blobs, layers: &[LayerBlob], into: &Path) -> Result<Vec<PathBuf>, UnpackError> {
     fs::create_dir_all(into).map_err(at("make", into))?;
     sweep(into)?;
     let folder_of = |layer: &LayerBlob| into.join(layer.diff_id.hex());
     let mut temporary = Vec::new();
-    for layer in &loaded.layers {
+    for layer in layers {
         if folder_of(layer).is_dir() {
             continue;
         }
@@ -102,7 +111,7 @@ pub fn unpack(blobs: &Blobs, manifest: &Digest, into: &Path) -> Result<Unpacked,
     for (folder, place) in temporary {
         folder.keep_as(&place)?;
     }
-    Ok(Unpacked { layers: loaded.layers.iter().map(folder_of).collect(), config: loaded.image.config })
+    Ok(layers.iter().map(folder_of).collect())
 }
 
 /// A blob that rotted on disk often looks like a bad archive first.
