@@ -237,7 +237,7 @@ pub async fn plan(
         .plan(&project, &info)
         .await
         .map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "change", error.to_string()))?;
-    Ok(Json(slipway_feedback::change::plan_view(&plan)))
+    Ok(Json(server.plan_view(&plan)))
 }
 
 /// `POST …/plan`: what a push of a tree that was not pushed would do. The newest warning names what it was compared with.
@@ -250,7 +250,7 @@ pub async fn plan_tree(
     let planned = server.road().stages().plans.plan_tree(&project, asked).await;
     let (plan, base) =
         planned.map_err(|error| Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "change", error.to_string()))?;
-    let mut view = slipway_feedback::change::plan_view(&plan);
+    let mut view = server.plan_view(&plan);
     view.warnings.push(match base {
         Some(base) => format!("compared with {}, which was pushed", base.short()),
         None => "nothing of this project was pushed yet".into(),
@@ -264,6 +264,15 @@ fn branch_of<'a>(rev: &'a str, commit: &CommitId) -> &'a str {
 }
 
 impl Server {
+    /// A plan as people see it, with what the machine will do in a weaker way.
+    fn plan_view(&self, plan: &slipway_model::plan::Plan) -> PlanView {
+        let mut view = slipway_feedback::change::plan_view(plan);
+        let found = std::fs::read(self.parts.data.join("run").join(slipway_ports::machine::MACHINE_FILE)).ok();
+        let machine = found.and_then(|bytes| serde_json::from_slice::<slipway_ports::Machine>(&bytes).ok());
+        view.warnings.extend(machine.unwrap_or_default().warnings(plan));
+        view
+    }
+
     fn as_if_pushed(&self, project: &ProjectName, branch: &str, commit: &CommitId) -> ChangeInfo {
         let reference = format!("refs/heads/{branch}");
         ChangeInfo {

@@ -162,6 +162,7 @@ impl Server {
             "restart" => self.restart(project, asked).await,
             "approve" | "reject" => self.consent(project, asked, caller).await,
             "abort" => self.abort(project, asked),
+            "freeze" | "unfreeze" => self.freeze(project, asked).await,
             "hold" | "unhold" => self.hold(project, asked).await,
             "retry" | "cancel" => self.rerun(project, asked).await,
             other => Err(Problem::bad(format!("`{other}` is no command"))),
@@ -342,6 +343,27 @@ impl Server {
                 },
             })
             .collect())
+    }
+
+    async fn freeze(&self, project: &ProjectName, asked: &Asked) -> Result<Vec<Act>, Problem> {
+        let named = asked.env.as_deref().unwrap_or(&asked.what);
+        let Some(environment) = self.environment(project, Some(named)).await? else { return Ok(Vec::new()) };
+        let is_frozen = self.road().look(|projection| {
+            projection.projects.get(project).is_some_and(|state| state.frozen.contains_key(&environment))
+        });
+        if asked.verb == "unfreeze" && !is_frozen {
+            let detail = format!("{environment} is not frozen");
+            return Err(Problem::new(StatusCode::CONFLICT, "not-frozen", detail).hint("slipway status shows what is"));
+        }
+        let sentence = match asked.verb.as_str() {
+            "freeze" => format!("freeze {environment}: nothing new comes in; rollbacks and restarts do"),
+            _ => format!("unfreeze {environment}: what waits for that goes in"),
+        };
+        let command = Command {
+            reason: asked.reason.clone(),
+            ..bare(&asked.verb, environment.as_str(), Some(environment.clone()))
+        };
+        Ok(vec![Act { sentence, change: None, command }])
     }
 
     async fn hold(&self, project: &ProjectName, asked: &Asked) -> Result<Vec<Act>, Problem> {

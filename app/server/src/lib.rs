@@ -16,7 +16,6 @@ pub mod listen;
 mod logs;
 mod metrics;
 mod openapi;
-mod page;
 mod pages;
 mod problem;
 pub mod push;
@@ -71,6 +70,9 @@ pub struct Swept {
 /// Removes what nothing refers to any more.
 pub type CleanUp = Arc<dyn Fn() -> Fut<'static, Result<Swept, String>> + Send + Sync>;
 
+/// Says which parts of the platform are not connected.
+pub type Away = Arc<dyn Fn() -> Vec<&'static str> + Send + Sync>;
+
 /// What the server is made of.
 pub struct Parts {
     /// The road.
@@ -87,6 +89,8 @@ pub struct Parts {
     pub registry: axum::Router,
     /// The clean-up that also runs by itself.
     pub clean_up: CleanUp,
+    /// Parts of the platform that are not connected now: `node`, `worker`.
+    pub away: Away,
     /// A lane's address for people.
     pub url: Arc<dyn Fn(&Lane) -> String + Send + Sync>,
     /// The data folder, whose disk has to have room.

@@ -37,14 +37,22 @@ const fn route(method: &'static str, path: &'static str, verb: &'static str, wha
 }
 
 /// All routes but the registry's, which asks through its own hook, and Git's, which asks by service.
-pub const TABLE: [Route; 29] = [
+pub const TABLE: [Route; 37] = [
     route("GET", "/healthz", OPEN, "alive"),
     route("GET", "/readyz", OPEN, "able to work"),
     route("GET", "/metrics", "metrics", "figures in Prometheus' text format"),
     route("GET", "/", "page", "home"),
     route("GET", "/login", OPEN, "sign in with a one-time code"),
     route("GET", "/p/{project}", "page", "one project"),
+    route("GET", "/p/{project}/history", "page", "what was deployed when, with filter and search"),
+    route("GET", "/p/{project}/e/{environment}", "page", "one environment"),
+    route("GET", "/p/{project}/s/{service}", "page", "one service"),
     route("GET", "/p/{project}/c/{commit}", "page", "one commit on the road"),
+    route("GET", "/p/{project}/c/{commit}/job/{*job}", "page", "a job with its log"),
+    route("GET", "/p/{project}/c/{commit}/log/{*job}", "logs", "lines of a job for its page, as they come"),
+    route("GET", "/live", "page", "what keeps a page alive"),
+    route("GET", "/assets/{build}/{file}", OPEN, "files of the pages"),
+    route("GET", "/theme", OPEN, "light or dark, in this browser"),
     route("GET", "/api/v1/openapi.json", OPEN, "this document"),
     route("GET", "/api/v1/events", "events", "the event log as server-sent events, resumable by `after`"),
     route("GET", "/api/v1/whoami", "status", "the caller's name and rights"),
@@ -77,7 +85,15 @@ fn handler(route: &Route) -> Option<MethodRouter<Server>> {
         ("GET", "/") => get(pages::home),
         ("GET", "/login") => get(pages::login),
         ("GET", "/p/{project}") => get(pages::project),
+        ("GET", "/p/{project}/history") => get(pages::history),
+        ("GET", "/p/{project}/e/{environment}") => get(pages::environment),
+        ("GET", "/p/{project}/s/{service}") => get(pages::service),
         ("GET", "/p/{project}/c/{commit}") => get(pages::commit),
+        ("GET", "/p/{project}/c/{commit}/job/{*job}") => get(pages::job),
+        ("GET", "/p/{project}/c/{commit}/log/{*job}") => get(pages::stream),
+        ("GET", "/live") => get(pages::live),
+        ("GET", "/assets/{build}/{file}") => get(pages::asset),
+        ("GET", "/theme") => get(pages::theme),
         ("GET", "/api/v1/openapi.json") => get(openapi::document),
         ("GET", "/api/v1/events") => get(events::events),
         ("GET", "/api/v1/whoami") => get(api::whoami),
@@ -163,9 +179,17 @@ async fn guard(
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(problem) if route.verb == "page" && problem.status == 401 => pages::sign_in().into_response(),
+        Err(problem) if is_page(&route) => {
+            let look = pages::Look::of(request.headers());
+            if problem.status == 401 { pages::sign_in(&look) } else { pages::refused(&look, &problem) }
+        }
         Err(problem) => problem.into_response(),
     }
+}
+
+/// Whether a person reads the answer, and no script.
+fn is_page(route: &Route) -> bool {
+    route.verb == "page" && route.path != "/live"
 }
 
 /// The caller, if they may.

@@ -3,6 +3,7 @@
 //! In: facts. Out: a [`ChangeView`]. Never: state that is not in the view.
 
 use crate::lines::plain;
+use crate::spans;
 use slipway_model::fact::{Body, Candidate, ChangeInfo, ChangeState, Fact, Gate};
 use slipway_model::job::JobOutcome;
 use slipway_model::plan::{Decision, Item, ItemSpec, Plan};
@@ -37,15 +38,17 @@ pub fn received(info: &ChangeInfo, at: At) -> ChangeView {
         gates: Vec::new(),
         rollouts: Vec::new(),
         timings: BTreeMap::new(),
+        spans: Vec::new(),
     }
 }
 
 /// Takes one fact of the change.
 pub fn apply(view: &mut ChangeView, fact: &Fact) {
+    spans::apply(view, fact);
     match &fact.body {
         Body::PlanMade { plan } => planned(view, plan, fact.at),
         Body::JobStarted { item, run, attempt } => job_started(view, fact.at, item, run, *attempt),
-        Body::JobEnded { item, outcome, .. } => job_ended(view, item, outcome),
+        Body::JobEnded { item, outcome, .. } => job_ended(view, fact.at, item, outcome),
         Body::ImageStarted { .. } => view.state = ChangeState::Running,
         Body::ImageBuilt(image) => {
             view.images.retain(|known| known.item != image.item);
@@ -72,6 +75,11 @@ pub fn apply(view: &mut ChangeView, fact: &Fact) {
                 seen.evidence = Some((**evidence).clone());
             }
         }
+        Body::VerdictGiven { rollout, verdict, .. } => {
+            if let Some(seen) = view.rollouts.iter_mut().find(|seen| &seen.id == rollout) {
+                seen.verdict = Some((**verdict).clone());
+            }
+        }
         Body::HoldSet { lane, .. } => held(view, lane),
         Body::ChangeEnded { state, reason } => ended(view, *state, reason, fact.at),
         Body::CommandGiven(command) if command.verb == "retry" => {
@@ -85,7 +93,6 @@ pub fn apply(view: &mut ChangeView, fact: &Fact) {
         Body::ChangeReceived(_)
         | Body::ReleaseQueued(_)
         | Body::VerdictWanted { .. }
-        | Body::VerdictGiven { .. }
         | Body::InstanceState { .. }
         | Body::HoldReleased { .. }
         | Body::CommandGiven(_)
@@ -96,11 +103,14 @@ pub fn apply(view: &mut ChangeView, fact: &Fact) {
 fn job_started(view: &mut ChangeView, at: At, item: &ItemId, run: &RunId, attempt: u32) {
     view.state = ChangeState::Running;
     view.timings.entry("to_first_job".into()).or_insert_with(|| at.since_ms(view.received));
+    let free = spans::free_since(view, item);
     if let Some(job) = job_mut(view, item) {
         job.id = run.to_string();
         job.result = "running".into();
         job.attempt = attempt;
         job.reason.clear();
+        job.queued_ms = at.since_ms(job.ended.unwrap_or(free));
+        (job.started, job.ended) = (Some(at), None);
     }
 }
 
@@ -195,6 +205,8 @@ fn planned_job(item: &Item, _at: At) -> Option<JobView> {
         queued_ms: 0,
         set_up_ms: 0,
         run_ms: 0,
+        started: None,
+        ended: None,
         exit_code: None,
         step: None,
         command: None,
@@ -210,8 +222,9 @@ fn planned_job(item: &Item, _at: At) -> Option<JobView> {
     Some(view)
 }
 
-fn job_ended(view: &mut ChangeView, item: &ItemId, outcome: &JobOutcome) {
+fn job_ended(view: &mut ChangeView, at: At, item: &ItemId, outcome: &JobOutcome) {
     let Some(job) = job_mut(view, item) else { return };
+    job.ended = Some(at);
     job.result = outcome.result.word().into();
     job.reason.clone_from(&outcome.reason);
     job.set_up_ms = outcome.set_up_ms;
@@ -271,8 +284,9 @@ fn rollout(view: &mut ChangeView, fact: &Fact, moved: &slipway_model::fact::Roll
     let seen = rollout_view(moved, fact.at);
     match view.rollouts.iter_mut().find(|known| known.id == seen.id) {
         Some(known) => {
-            let (started, held, evidence) = (known.started, known.held, known.evidence.take());
-            *known = RolloutView { started, held, evidence, ..seen };
+            let (started, held) = (known.started, known.held);
+            let (evidence, verdict) = (known.evidence.take(), known.verdict.take());
+            *known = RolloutView { started, held, evidence, verdict, ..seen };
         }
         None => view.rollouts.push(seen),
     }
@@ -299,6 +313,7 @@ pub fn rollout_view(moved: &slipway_model::fact::RolloutMoved, at: At) -> Rollou
         ended: moved.phase.is_final().then_some(at),
         steps: moved.steps.clone(),
         incident: moved.incident,
+        verdict: None,
         evidence: None,
     }
 }

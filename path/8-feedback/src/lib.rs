@@ -7,6 +7,8 @@ pub mod change;
 pub mod lane;
 pub mod lines;
 pub mod project;
+pub mod road;
+mod spans;
 pub mod status;
 pub mod ticker;
 pub mod why;

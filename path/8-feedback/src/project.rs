@@ -32,6 +32,8 @@ pub struct ProjectState {
     pub order: Vec<EnvironmentName>,
     /// Releases by id.
     pub releases: BTreeMap<ReleaseId, Release>,
+    /// Environments that nothing new comes into: who said so, and why.
+    pub frozen: BTreeMap<EnvironmentName, String>,
 }
 
 /// All projects.
@@ -108,6 +110,13 @@ impl ProjectState {
             Body::ReleaseMade { release, .. } => {
                 self.releases.entry(release.id.clone()).or_insert_with(|| (**release).clone());
             }
+            Body::CommandGiven(command) if command.verb == "freeze" => {
+                let reason = if command.reason.is_empty() { String::new() } else { format!(": {}", command.reason) };
+                self.frozen.extend(command.environment.clone().map(|name| (name, format!("{}{reason}", fact.actor))));
+            }
+            Body::CommandGiven(command) if command.verb == "unfreeze" => {
+                self.frozen.retain(|name, _| Some(name) != command.environment.as_ref());
+            }
             Body::CommandGiven(command) if command.verb == "secret" => {
                 let here =
                     self.lanes.values_mut().filter(|lane| Some(&lane.lane.environment) == command.environment.as_ref());
@@ -165,7 +174,8 @@ impl ProjectState {
                     .filter(|lane| lane.lane.environment == name)
                     .map(|lane| lane.view(&self.releases, &url(&lane.lane)))
                     .collect(),
-                frozen: false,
+                frozen: self.frozen.contains_key(&name),
+                frozen_by: self.frozen.get(&name).cloned().unwrap_or_default(),
                 name,
             })
             .collect()

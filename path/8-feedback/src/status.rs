@@ -21,7 +21,12 @@ pub fn lines(status: &Status, now: At) -> Vec<String> {
     }
     for environment in &status.environments {
         lines.push(String::new());
-        lines.push(environment.name.to_string());
+        let name = &environment.name;
+        lines.push(if environment.frozen {
+            format!("{name}   frozen by {}: slipway unfreeze {name}", environment.frozen_by)
+        } else {
+            name.to_string()
+        });
         lines.extend(environment.services.iter().flat_map(|lane| {
             let mut lines = lane_lines(lane, &environment.name, status, now);
             lines.extend(taken_back(status, &environment.name, lane));
