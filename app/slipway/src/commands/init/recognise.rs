@@ -299,8 +299,8 @@ fn listens(files: &Files<'_>, folder: &str) -> (Option<u16>, Option<String>) {
                 port = port_in(line);
             }
         }
-        let quoted = |path: &&str| ["\"", "'", "`", " "].iter().any(|q| text.contains(&format!("{path}{q}")));
-        let best = HEALTH.iter().position(|path| quoted(&path));
+        let quoted = |path: &str| ["\"", "'", "`", " "].iter().any(|q| text.contains(&format!("{path}{q}")));
+        let best = HEALTH.iter().position(|path| quoted(path));
         health = match (health, best) {
             (Some(known), Some(new)) => Some(known.min(new)),
             (known, new) => known.or(new),
