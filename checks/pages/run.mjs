@@ -80,6 +80,7 @@ test("an empty install shows the lines to copy and becomes the road when a push 
   assert.deepEqual(await judge(page, "home-needs", folder), []);
 });
 
+// R075
 test("a rollout is watched live until it bends back", async () => {
   const said = api.slipway("approve", "-y", api.git("rev-parse", "HEAD"));
   assert.doesNotMatch(said, /error:/);
@@ -120,12 +121,14 @@ test("a rollout is watched live until it bends back", async () => {
   await shows("was taken back");
 });
 
+// R066
 test("a failed job shows its first error on top, and its log is safe and in colour", async () => {
   shop = world.repo("shop");
   files(shop, "  staging:\n    verify: { hold: 100ms, bake: 100ms }\n  production:\n    after: [staging]\n    approve: { count: 1, author: true }\n    verify: { hold: 100ms, bake: 100ms }\n");
   shop.script("web/test.sh", `printf '\\033[1;32mok\\033[0m adds\\n'; echo 'plain ${HOSTILE}'; printf '\\033]0;title\\007\\033[31merror: total is 41, not 42 ${HOSTILE}\\033[0m\\n'; exit 3`);
   const commit = shop.commit(`Totals ${HOSTILE}`);
-  await shop.push().done;
+  await shop.push("-o", "ci.detach", "slipway", "main").done;
+  await until("the job failed", async () => (await shop.change(commit)).jobs.some((job) => job.result === "failed"));
   await open(`/p/shop/c/${commit}`);
   await shows("error: total is 41, not 42");
   assert.match(await text(), /slipway run web\/test/);
@@ -167,6 +170,7 @@ test("every page holds in both themes and widths", async () => {
   assert.deepEqual(wrong, []);
 });
 
+// R384
 test("history is found by filter and search, with and without scripts", async () => {
   for (const scripts of [true, false]) {
     await page.setJavaScriptEnabled(scripts);
@@ -177,10 +181,22 @@ test("history is found by filter and search, with and without scripts", async ()
     assert.match(rows[0], /api r2[\s\S]*was taken back/);
     await page.select("#h-service", "web");
     await page.click("#history form button");
-    await page.waitForSelector("#history .soft");
     await shows("Nothing that was deployed is like that");
   }
   await page.setJavaScriptEnabled(true);
+});
+
+// R306
+test("logs, metrics, health and events of a service stand side by side", async () => {
+  await sized(page, "wide");
+  await open("/p/guestbook/s/api?env=production");
+  const boxes = await page.$$eval("#metrics,#health,#events,#log-panel", (all) => all.map((one) => ({ id: one.id, text: one.innerText, x: one.getBoundingClientRect().x, y: one.getBoundingClientRect().y })));
+  assert.deepEqual(boxes.map((one) => one.id), ["metrics", "health", "events", "log-panel"]);
+  assert.ok(boxes[0].y === boxes[1].y && boxes[0].x < boxes[1].x && boxes[2].y === boxes[3].y);
+  assert.match(boxes[0].text, /r1[\s\S]*100 %/);
+  assert.match(boxes[1].text, /r1[\s\S]*ready/);
+  assert.match(boxes[2].text, /was taken back r2/);
+  assert.match(boxes[3].text, /r1 listening on :8080/);
 });
 
 test("without scripts every page can be read", async () => {
@@ -202,10 +218,10 @@ test("light and dark are by preference, and by a switch that works without scrip
   const dark = await paper();
   assert.notEqual(light, dark);
   await page.click(".theme button[value=light]");
-  await page.waitForSelector("html[data-theme=light]");
+  await until("the theme is light", () => page.$("html[data-theme=light]"));
   assert.equal(await paper(), light);
   await page.click(".theme button[value=auto]");
-  await page.waitForSelector("html[data-theme=auto]");
+  await until("the theme is auto", () => page.$("html[data-theme=auto]"));
   await page.setJavaScriptEnabled(true);
 });
 

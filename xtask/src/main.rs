@@ -14,6 +14,7 @@ mod layers;
 mod links;
 mod markdown;
 mod packages;
+mod pages;
 mod problem;
 mod release;
 mod requirements;
@@ -33,6 +34,7 @@ cargo xtask layers                    who may use whom
 cargo xtask tidy                      length of files and functions, headers, leftovers
 cargo xtask docs                      links between documents, and docs/requirements.md against the tests
 cargo xtask e2e --as LEVEL [TEST…]    the end-to-end tests as an ordinary user made for it; LEVEL: subordinate, single
+cargo xtask pages                     the pages in Chromium: looks, live, keyboard, accessibility; pictures in target/pages
 cargo xtask bench [NAME]              runs benchmarks and writes bench/RESULTS.md
 cargo xtask conformance               tests against the corpora that SLIPWAY_CORPORA names
 cargo xtask release                   builds the release binary, prints its size and SHA-256
@@ -73,6 +75,7 @@ fn command(words: &[&str]) -> Option<anyhow::Result<Outcome>> {
         ["tidy"] => examine("tidy", |tree| Ok(tidy::check(tree, &packages::load(&tree.root)?))),
         ["docs"] => examine("docs", |tree| Ok([links::check(tree), requirements::check(tree)].concat())),
         ["e2e", "--as", level, tests @ ..] => e2e::run(e2e::Account::parse(level)?, tests),
+        ["pages"] => pages::run(),
         ["bench"] => bench::run(None),
         ["bench", name] => bench::run(Some(name)),
         ["conformance"] => conformance::run(),

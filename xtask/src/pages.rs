@@ -73,7 +73,8 @@ fn binary(root: &Path, target: &Path) -> Result<PathBuf> {
     if let Some(given) = std::env::var_os(BINARY) {
         return Ok(given.into());
     }
-    let built = cargo(root).args(["build", "--quiet", "-p", "slipway"]).status().context("`cargo` cannot be started")?;
+    let built =
+        cargo(root).args(["build", "--quiet", "-p", "slipway"]).status().context("`cargo` cannot be started")?;
     ensure!(built.success(), "`slipway` does not build");
     Ok(target.join("debug/slipway"))
 }

@@ -22,7 +22,12 @@ const TOOLS: [(&str, &str); 7] = [
 
 /// Sees to it that the programs are there.
 pub fn provide() -> Result<Vec<Problem>> {
-    let lacking: Vec<&str> = TOOLS.iter().filter(|(name, _)| !exists(name)).map(|(_, package)| *package).collect();
+    provide_these(&TOOLS)
+}
+
+/// Sees to it that these programs are there, each given with its package on Debian.
+pub fn provide_these(tools: &[(&str, &str)]) -> Result<Vec<Problem>> {
+    let lacking: Vec<&str> = tools.iter().filter(|(name, _)| !exists(name)).map(|(_, package)| *package).collect();
     if lacking.is_empty() {
         return Ok(Vec::new());
     }
@@ -31,7 +36,7 @@ pub fn provide() -> Result<Vec<Problem>> {
         apt(&["update"])?;
         apt(&[["install", "--yes", "--no-install-recommends"].as_slice(), &lacking].concat())?;
     }
-    let still = TOOLS.iter().filter(|(name, _)| !exists(name));
+    let still = tools.iter().filter(|(name, _)| !exists(name));
     let problem = |(name, package): &(&str, &str)| {
         let hint = format!("on Debian, as root: apt-get install {package}");
         Problem::new(*name, "the tests need this program", hint)

@@ -25,7 +25,8 @@ fn main() -> Result<()> {
     let slipway = Slipway::start(&binary()?, &disk.path("data"))?;
     let repository = Repository::new(&slipway, &disk.path("repository"), "many")?;
     let jobs: String = (1..=JOBS).map(|n| format!("  job-{n}: {{ run: \"true\", network: off }}\n")).collect();
-    repository.write("slipway.yaml", &format!("project: many\nservices:\n  web: {{ path: ., port: 8080 }}\njobs:\n{jobs}"))?;
+    repository
+        .write("slipway.yaml", &format!("project: many\nservices:\n  web: {{ path: ., port: 8080 }}\njobs:\n{jobs}"))?;
     repository.write("Dockerfile", "FROM scratch\nCOPY slipway.yaml /\n")?;
     repository.commit("Two hundred jobs")?;
     // A branch that leads nowhere: the jobs are what the page is about.
@@ -75,14 +76,19 @@ fn fetched(slipway: &Slipway, path: &str, coding: &str) -> Result<Vec<u8>> {
     )?;
     let mut answer = Vec::new();
     connection.read_to_end(&mut answer)?;
-    ensure!(answer.starts_with(b"HTTP/1.1 200"), "{path}: {}", String::from_utf8_lossy(answer.get(..60).unwrap_or_default()));
+    ensure!(
+        answer.starts_with(b"HTTP/1.1 200"),
+        "{path}: {}",
+        String::from_utf8_lossy(answer.get(..60).unwrap_or_default())
+    );
     Ok(answer)
 }
 
 /// Milliseconds to the first paint.
 fn painted(node: &Path, modules: &Path, slipway: &Slipway, path: &str) -> Result<Vec<f64>> {
     let said = slipway.ask("many", &["open", "--print"])?;
-    let link = said.split_whitespace().find(|word| word.contains("/login?code=")).context("`slipway open` prints no link")?;
+    let link =
+        said.split_whitespace().find(|word| word.contains("/login?code=")).context("`slipway open` prints no link")?;
     let mut child = Command::new(node)
         .arg(root()?.join("checks/pages/paint.mjs"))
         .arg(ROUNDS.to_string())
@@ -91,7 +97,11 @@ fn painted(node: &Path, modules: &Path, slipway: &Slipway, path: &str) -> Result
         .stdout(Stdio::piped())
         .spawn()
         .context("`node` cannot be started")?;
-    child.stdin.take().context("no input of `node`")?.write_all(format!("{link}\n{}{path}\n", slipway.url).as_bytes())?;
+    child
+        .stdin
+        .take()
+        .context("no input of `node`")?
+        .write_all(format!("{link}\n{}{path}\n", slipway.url).as_bytes())?;
     let answer = child.wait_with_output()?;
     ensure!(answer.status.success(), "the browser could not be driven");
     let took: Value = serde_json::from_slice(&answer.stdout).context("no milliseconds")?;
@@ -112,7 +122,11 @@ fn modules() -> Result<PathBuf> {
             std::fs::copy(root()?.join("checks/pages").join(name), place.join(name))?;
         }
         let npm = program("npm", "npm")?;
-        let done = Command::new(npm).args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"]).current_dir(&place).stdout(Stdio::null()).status()?;
+        let done = Command::new(npm)
+            .args(["ci", "--no-audit", "--no-fund", "--ignore-scripts"])
+            .current_dir(&place)
+            .stdout(Stdio::null())
+            .status()?;
         ensure!(done.success(), "`npm ci` failed");
     }
     Ok(place)

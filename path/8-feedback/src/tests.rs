@@ -482,3 +482,33 @@ fn a_job_that_printed_nothing_says_why_it_failed_once() {
         ],
     );
 }
+
+// R075
+#[test]
+fn the_road_of_a_change_says_where_its_time_went_and_what_was_waited_for() {
+    let mut journal = Journal::new();
+    journal
+        .add(1_010, json!({ "kind": "job.started", "data": { "item": "job:api/test", "run": "r-1", "attempt": 1 } }));
+    journal.add(11_010, ended("passed", json!({}))).released();
+    let approval = Gate::Wait {
+        reason: "approval of ops".into(),
+        who: Some("ops".into()),
+        until: None,
+        next: Some("slipway approve 1f3c9ab".into()),
+    };
+    journal.gate(16_000, &approval).gate(488_000, &Gate::Open { passed: Vec::new() });
+    journal.phase(488_000, "stepping", "").phase(500_000, "rolled-back", "gave 5xx 14 of 60");
+    journal.add(500_000, json!({ "kind": "change.ended", "data": { "state": "rolled-back", "reason": "" } }));
+    let projection = journal.projection();
+    let id = ChangeId::parse("0123456789abcdef").unwrap();
+    let view = projection.change(&"guestbook".parse().unwrap(), &id).unwrap();
+    let road = crate::road::road(view, &["production".parse().unwrap()], At(BEGAN + 900_000));
+    assert_eq!(road.longest, Some(("production: approval of ops".into(), 472_000)));
+    assert_eq!((road.all_ms, road.work_ms), (500_000, 22_010));
+    assert_eq!(road.not_affected, ["web".parse().unwrap()]);
+    let production = road.lanes[0].stations.last().unwrap();
+    assert_eq!((production.mark, production.wait_ms), (crate::road::Mark::Back, 472_000));
+    assert_eq!(production.back, Some((Some("r39".into()), Some(100))));
+    let jobs = &road.lanes[0].stations[1];
+    assert_eq!((jobs.name.as_str(), jobs.work_ms, jobs.wait_ms), ("Jobs", Some(10_000), 1_000));
+}

@@ -121,7 +121,9 @@ fn colour(parameters: &str, look: &mut Look) {
                 let (kind, first) = (codes.next(), codes.next());
                 match (kind, first) {
                     // Of 256 colours the first sixteen have names of their own.
-                    (Some(Ok(5)), Some(Ok(which))) if code == 38 => look.colour = u8::try_from(which).ok().filter(|which| *which < 16),
+                    (Some(Ok(5)), Some(Ok(which))) if code == 38 => {
+                        look.colour = u8::try_from(which).ok().filter(|which| *which < 16)
+                    }
                     (Some(Ok(2)), _) => {
                         let _ = (codes.next(), codes.next());
                     }

@@ -3,7 +3,7 @@
 //! In: a change's view. Out: the page. Never: an act; each problem shows the command that mends it.
 
 use super::frame::{Look, Place, page};
-use super::words::{ago, command, errors, mark, milliseconds, pill, since, spoken, took, tone, Tone};
+use super::words::{Tone, ago, command, errors, mark, milliseconds, pill, since, spoken, tone, took};
 use super::{road as picture, sign};
 use crate::Server;
 use axum::extract::{Path, State};
@@ -22,11 +22,7 @@ const TOLD: usize = 5;
 const LINES: usize = 12;
 
 /// `GET /p/{project}/c/{commit}`.
-pub async fn commit(
-    State(server): State<Server>,
-    Path((name, text)): Path<(String, String)>,
-    look: Look,
-) -> Response {
+pub async fn commit(State(server): State<Server>, Path((name, text)): Path<(String, String)>, look: Look) -> Response {
     let Ok(project) = ProjectName::parse(&name) else { return sign::no_project(&look, &name) };
     let view = match server.find_change(&project, &text).await {
         Ok(view) => view,
@@ -121,7 +117,10 @@ fn next(view: &ChangeView) -> Option<String> {
     let of_state = || match view.state {
         ChangeState::Failed => {
             let job = view.jobs.iter().find(|job| is_bad(job));
-            Some(job.map_or_else(|| format!("slipway why {}", view.commit.short()), |job| format!("slipway run {}", job.name)))
+            Some(job.map_or_else(
+                || format!("slipway why {}", view.commit.short()),
+                |job| format!("slipway run {}", job.name),
+            ))
         }
         ChangeState::RolledBack => Some(format!("git revert {}", view.commit.short())),
         _ => None,
@@ -140,8 +139,8 @@ fn verdict(seen: &Seen, now: At) -> Markup {
         (ChangeState::Running, ..) => running(view, now),
         (ChangeState::Live, ..) => live(view),
         (ChangeState::Passed, ..) if road::word(view) == "superseded" => {
-            let reasons = view.gates.iter().filter(|gate| road::is_superseded(gate)).flat_map(|gate| &gate.reasons);
-            html! { "It never went in: " (reasons.cloned().next().unwrap_or_default()) "." }
+            let mut reasons = view.gates.iter().filter(|gate| road::is_superseded(gate)).flat_map(|gate| &gate.reasons);
+            html! { "It never went in: " (reasons.next().cloned().unwrap_or_default()) "." }
         }
         (ChangeState::Passed, ..) if view.releases.is_empty() => {
             html! { (if view.reason.is_empty() { "All checks passed; nothing of it has to be deployed." } else { view.reason.as_str() }) }
@@ -178,8 +177,10 @@ fn running(view: &ChangeView, now: At) -> Markup {
 }
 
 fn live(view: &ChangeView) -> Markup {
-    let ends = view.rollouts.iter().filter(|rollout| matches!(rollout.phase.as_str(), "succeeded" | "baking" | "contracting"));
-    let said: Vec<String> = ends.map(|rollout| format!("{} {} {}", rollout.environment, rollout.service, rollout.to)).collect();
+    let ends =
+        view.rollouts.iter().filter(|rollout| matches!(rollout.phase.as_str(), "succeeded" | "baking" | "contracting"));
+    let said: Vec<String> =
+        ends.map(|rollout| format!("{} {} {}", rollout.environment, rollout.service, rollout.to)).collect();
     let after = view.timings.get("to_live").map(|ms| took(*ms));
     html! {
         @if said.is_empty() { "It serves." } @else { "Went live: " (said.join(", ")) @if let Some(after) = after { ", " (after) " after the push" } "." }
@@ -211,7 +212,8 @@ fn reason(view: &ChangeView) -> Markup {
 
 fn rollout_panels(seen: &Seen, rollout: &RolloutView, policy: &VerifyPolicy, now: At) -> Markup {
     let judged = rollout.verdict.as_ref();
-    let figures = judged.map(|verdict| &verdict.figures).or(rollout.evidence.as_ref().map(|evidence| &evidence.figures));
+    let figures =
+        judged.map(|verdict| &verdict.figures).or(rollout.evidence.as_ref().map(|evidence| &evidence.figures));
     html! {
         div class="pair" {
             section class="card" aria-label={ "rollout " (rollout.environment) " " (rollout.service) } {
@@ -221,7 +223,7 @@ fn rollout_panels(seen: &Seen, rollout: &RolloutView, policy: &VerifyPolicy, now
                 }
                 @if let Some(figures) = figures { (beside(rollout, figures, policy)) }
                 @if let Some(verdict) = judged { p class="soft" { (judgement(verdict.kind)) " " (verdict.sentence) } }
-                @if !rollout.reason.is_empty() { p { (rollout.reason) } }
+                @if !rollout.reason.is_empty() && judged.is_none_or(|verdict| verdict.sentence != rollout.reason) { p { (rollout.reason) } }
                 (steps(rollout))
             }
             @if let Some(evidence) = &rollout.evidence { (evidence_panel(rollout, evidence)) }
@@ -304,7 +306,7 @@ fn evidence_panel(rollout: &RolloutView, evidence: &Evidence) -> Markup {
             }
             @if !evidence.code_lines.is_empty() { p { "Probable change: " b { (evidence.code_lines.join(", ")) } } }
             @if !evidence.commits.is_empty() {
-                details { summary { (evidence.commits.len()) " commits since the good release, " (evidence.files.len()) " files" }
+                details { summary { (counted(evidence.commits.len(), "commit")) " since the good release, " (counted(evidence.files.len(), "file")) }
                     ul { @for (id, subject) in evidence.commits.iter().take(LINES) { li { code { (id.short()) } " " (subject) } } }
                     ul { @for file in evidence.files.iter().take(LINES) { li { code { (file) } } } }
                 }
@@ -313,6 +315,11 @@ fn evidence_panel(rollout: &RolloutView, evidence: &Evidence) -> Markup {
             p { span class="soft" { "the same in a terminal " } (command(&why)) }
         }
     }
+}
+
+/// `1 commit`, `2 commits`.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The beginning of a text.

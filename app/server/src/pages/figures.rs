@@ -31,9 +31,8 @@ pub fn panel(server: &Server, all: &[Status], now: At) -> Markup {
         let changes = || states().flat_map(|state| &state.changes);
         let live: Vec<u64> = changes().filter_map(|change| change.timings.get("to_live").copied()).collect();
         let rollouts = changes().flat_map(|change| &change.rollouts);
-        let incidents = rollouts.filter_map(|rollout| {
-            Some(rollout.incident.recovered?.since_ms(rollout.incident.recognised?))
-        });
+        let incidents =
+            rollouts.filter_map(|rollout| Some(rollout.incident.recovered?.since_ms(rollout.incident.recognised?)));
         (lines, live, incidents.collect::<Vec<u64>>())
     });
     let found = figures(&lines, &mut live, &mut restored, now);
@@ -55,7 +54,8 @@ pub fn panel(server: &Server, all: &[Status], now: At) -> Markup {
 
 fn figures(lines: &[HistoryLine], live: &mut [u64], restored: &mut [u64], now: At) -> Option<Figures> {
     let young: Vec<&HistoryLine> = lines.iter().filter(|line| now.since_ms(line.at) <= DAYS * DAY_MS).collect();
-    let well = young.iter().filter(|line| matches!(line.result.as_str(), "succeeded" | "baking" | "contracting")).count();
+    let well =
+        young.iter().filter(|line| matches!(line.result.as_str(), "succeeded" | "baking" | "contracting")).count();
     let bad = young.iter().filter(|line| matches!(line.result.as_str(), "rolled-back" | "needs-human")).count();
     if well + bad < ENOUGH {
         return None;

@@ -219,7 +219,8 @@ mod tests {
     fn the_policy_lets_no_inline_script_in_and_pages_have_none() {
         assert!(!POLICY.contains("unsafe"));
         let place = Place { title: "<script>".into(), every_seconds: Some(2), ..Place::default() };
-        let text = whole(&look(&[("cookie", "a=b; slipway-theme=dark")]), &place, Some(7), html! {}, html! {}).into_string();
+        let text =
+            whole(&look(&[("cookie", "a=b; slipway-theme=dark")]), &place, Some(7), html! {}, html! {}).into_string();
         assert!(text.contains("data-theme=\"dark\"") && text.contains("&lt;script&gt;"), "{text}");
         assert!(!text.contains("style=") && !text.contains("onclick"), "{text}");
     }

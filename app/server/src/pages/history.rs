@@ -3,8 +3,8 @@
 //! In: the histories of a project's lanes. Out: a page, or a part of one. Never: how something stands now.
 
 use super::frame::{Look, Place, page};
-use super::words::{Tone, ago, pill, spoken, tone, took};
 use super::sign;
+use super::words::{Tone, ago, pill, spoken, tone, took};
 use crate::Server;
 use axum::extract::{Path, Query, State};
 use axum::response::Response;
@@ -153,10 +153,11 @@ mod tests {
     // R384
     #[test]
     fn history_is_found_by_release_name_commit_result_and_reason() {
-        let line: HistoryLine = serde_json::from_value(json!({ "at": At(1), "lane": { "project": "shop", "environment":
+        let line: HistoryLine =
+            serde_json::from_value(json!({ "at": At(1), "lane": { "project": "shop", "environment":
             "production", "service": "api" }, "release": "r41", "release_id": "bbbbbbbb", "commit":
             "1f3c9ab0".repeat(5), "by": "Kim", "result": "rolled-back", "reason": "gave 5xx", "took_ms": 1 }))
-        .unwrap();
+            .unwrap();
         let search = |text: &str| is_wanted(&line, &Wanted { search: text.into(), ..Wanted::default() });
         for good in ["api@r41", "kim", "1f3c9ab", "rolled-back", "rolled back", "5XX", "", " r41 "] {
             assert!(search(good), "{good}");

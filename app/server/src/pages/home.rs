@@ -13,7 +13,7 @@ use serde::Deserialize;
 use slipway_feedback::road;
 use slipway_model::fact::ChangeState;
 use slipway_model::instance::InstanceState;
-use slipway_model::view::{ChangeView, EnvironmentView, LaneView, Status};
+use slipway_model::view::{ChangeView, EnvironmentView, LaneView, Need, RolloutView, Status};
 use slipway_model::{At, EnvironmentName, ProjectName, ServiceName};
 
 /// Changes of a project that home shows, and its own page.
@@ -39,7 +39,12 @@ pub async fn home(
 ) -> Response {
     let projects: Vec<ProjectName> = server.road().look(|projection| {
         let visible = |name: &&ProjectName| **name != crate::auth::system() && caller.may("page", Some(name));
-        projection.projects.iter().filter(|(name, state)| visible(name) && !state.changes.is_empty()).map(|(name, _)| name.clone()).collect()
+        projection
+            .projects
+            .iter()
+            .filter(|(name, state)| visible(name) && !state.changes.is_empty())
+            .map(|(name, _)| name.clone())
+            .collect()
     });
     let mut all: Vec<Status> = Vec::new();
     for name in &projects {
@@ -115,7 +120,7 @@ pub fn needs(all: &[Status], now: At) -> Markup {
             @if count == 0 { p class="calm" { (pill("✓", Tone::Good, "calm")) " Nothing waits for you." } }
             ul class="list needs" {
                 @for status in all { @for need in &status.needs_you {
-                    @let (sign, tone, word) = kind(&need.command);
+                    @let (sign, tone, word) = kind(need);
                     li {
                         (pill(sign, tone, word)) " "
                         span class="what" { @if several { (status.project) " " } b { (need.what) } " " (need.why) }
@@ -127,11 +132,12 @@ pub fn needs(all: &[Status], now: At) -> Markup {
     }
 }
 
-fn kind(command: &str) -> (&'static str, Tone, &'static str) {
-    match command.split(' ').nth(1) {
+fn kind(need: &Need) -> (&'static str, Tone, &'static str) {
+    match need.command.split(' ').nth(1) {
         Some("approve") => ("◷", Tone::Wait, "approval"),
         Some("secret") => ("◷", Tone::Wait, "secret"),
         Some("unhold") => ("◷", Tone::Wait, "held"),
+        Some("why") if need.why.starts_with("was rolled back") => ("↩", Tone::Bad, "taken back"),
         Some("why") => ("✕", Tone::Bad, "failed"),
         _ => ("◷", Tone::Wait, "waits"),
     }
@@ -182,7 +188,9 @@ pub fn matrix(all: &[Status], search: &str, address: &str, now: At) -> Markup {
 
 fn matrix_of(status: &Status, several: bool, search: &str, now: At) -> Markup {
     let mut rows = rows(status);
-    rows.retain(|row| search.is_empty() || row.service.as_str().contains(search) || row.project.as_str().contains(search));
+    rows.retain(|row| {
+        search.is_empty() || row.service.as_str().contains(search) || row.project.as_str().contains(search)
+    });
     let worst = |row: &Row<'_>| row.cells.iter().flatten().map(|(_, lane)| rank(lane)).min().unwrap_or(9);
     rows.sort_by_key(worst);
     html! {
@@ -207,8 +215,12 @@ fn matrix_of(status: &Status, several: bool, search: &str, now: At) -> Markup {
 }
 
 fn ready(lane: &LaneView) -> (usize, usize) {
-    let own = lane.instances.iter().filter(|instance| lane.release.as_ref().is_none_or(|serves| serves.id == instance.release));
-    let (all, ready) = own.fold((0, 0), |(all, ready), instance| (all + 1, ready + usize::from(instance.state == InstanceState::Ready)));
+    let own = lane
+        .instances
+        .iter()
+        .filter(|instance| lane.release.as_ref().is_none_or(|serves| serves.id == instance.release));
+    let (all, ready) = own
+        .fold((0, 0), |(all, ready), instance| (all + 1, ready + usize::from(instance.state == InstanceState::Ready)));
     (ready, all)
 }
 
@@ -229,15 +241,23 @@ pub fn state(lane: &LaneView) -> Markup {
     let (ready, all) = ready(lane);
     match (&lane.rollout, number) {
         (Some(rollout), from) => {
-            let (sign, tone) = if super::words::tone(&rollout.phase) == Tone::Good { ("✓", Tone::Good) } else { ("↻", Tone::Move) };
+            let (sign, tone) = if super::words::tone(&rollout.phase) == Tone::Good {
+                ("✓", Tone::Good)
+            } else {
+                ("↻", Tone::Move)
+            };
             let words = match from {
                 Some(from) if from != rollout.to => format!("{from} → {}", rollout.to),
                 _ => rollout.to.clone(),
             };
             pill(sign, tone, &words)
         }
-        (None, Some(number)) if lane.phase == "needs-human" => pill("✕", Tone::Bad, &format!("{number} needs a person")),
-        (None, Some(number)) if ready < all || all == 0 => pill("✕", Tone::Bad, &format!("{number} {ready} of {all} ready")),
+        (None, Some(number)) if lane.phase == "needs-human" => {
+            pill("✕", Tone::Bad, &format!("{number} needs a person"))
+        }
+        (None, Some(number)) if ready < all || all == 0 => {
+            pill("✕", Tone::Bad, &format!("{number} {ready} of {all} ready"))
+        }
         (None, Some(number)) => pill("✓", Tone::Good, &number),
         (None, None) if lane.phase == "needs-human" => pill("✕", Tone::Bad, "needs a person"),
         (None, None) if lane.phase == "waiting" => pill("◷", Tone::Wait, "waits"),
@@ -251,19 +271,33 @@ fn cell_of(row: &Row<'_>, place: &EnvironmentView, lane: &LaneView, before: Opti
     let number = |lane: &LaneView| lane.release.as_ref().map(|release| release.number);
     let behind = before.and_then(number).zip(number(lane)).map_or(0, |(before, here)| before.saturating_sub(here));
     let failing: u64 = lane.traffic.iter().filter(|share| share.weight > 0).map(|share| share.errors).sum();
+    let mut notes: Vec<Markup> = Vec::new();
+    match (&lane.rollout, since_at) {
+        (Some(rollout), _) => notes.push(html! { (step_of(rollout)) }),
+        (None, Some(since_at)) => notes.push(since(since_at, now)),
+        (None, None) => {}
+    }
+    let mut note = |is: bool, words: String| {
+        if is {
+            notes.push(html! { (words) });
+        }
+    };
+    note(behind > 0, format!("{behind} behind"));
+    let waits = lane.waiting.as_ref().map(|waiting| picture::short(&waiting.what));
+    note(waits.is_some(), waits.unwrap_or_default());
+    note(lane.phase == "rolled-back" && !lane.held.is_empty(), held(&lane.held));
+    note(failing > 0, format!("{failing} errors"));
+    note(!lane.stale_secrets.is_empty(), "secret changed since".into());
+    note(place.frozen, "frozen".into());
     html! {
         a class="cell" href={ "/p/" (row.project) "/s/" (row.service) "?env=" (place.name) } { (state(lane)) }
-        span class="soft" {
-            @if let Some(rollout) = &lane.rollout { " " (rollout.steps.last().map_or_else(|| super::words::spoken(&rollout.phase), |step| format!("{}, {} %", step.name, step.weight))) }
-            @else if let Some(since_at) = since_at { " " (since(since_at, now)) }
-            @if behind > 0 { " · " (behind) " behind" }
-            @if let Some(waiting) = &lane.waiting { " · " (waiting.what) }
-            @if lane.phase == "rolled-back" && !lane.held.is_empty() { " · " (held(&lane.held)) }
-            @if failing > 0 { " · " (failing) " errors" }
-            @if !lane.stale_secrets.is_empty() { " · secret changed since" }
-            @if place.frozen { " · frozen" }
-        }
+        span class="soft" { @for (index, note) in notes.iter().enumerate() { (if index == 0 { " " } else { " · " }) (note) } }
     }
+}
+
+fn step_of(rollout: &RolloutView) -> String {
+    let step = rollout.steps.last().map(|step| format!("{}, {} %", step.name, step.weight));
+    step.unwrap_or_else(|| super::words::spoken(&rollout.phase))
 }
 
 fn held(commits: &[slipway_model::CommitId]) -> String {
@@ -308,7 +342,8 @@ fn environments(server: &Server, project: &ProjectName, change: &ChangeView) -> 
     server.road().look(|projection| {
         let Some(state) = projection.projects.get(project) else { return Vec::new() };
         let plan = state.plans.get(&change.id);
-        let led = |name: &&EnvironmentName| plan.is_some_and(|plan| plan.environments.iter().any(|of| &of.name == *name));
+        let led =
+            |name: &&EnvironmentName| plan.is_some_and(|plan| plan.environments.iter().any(|of| &of.name == *name));
         state.order.iter().filter(led).cloned().collect()
     })
 }

@@ -71,7 +71,10 @@ pub async fn job(
     let short = found.view.commit.short().to_owned();
     let place = Place {
         title: format!("{} of {short}", found.job.name),
-        crumbs: vec![(short.clone(), format!("/p/{}/c/{short}", found.project)), (found.job.name.clone(), String::new())],
+        crumbs: vec![
+            (short.clone(), format!("/p/{}/c/{short}", found.project)),
+            (found.job.name.clone(), String::new()),
+        ],
         project: Some(found.project),
         every_seconds: Some(if runs { 2 } else { 30 }),
     };

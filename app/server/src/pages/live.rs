@@ -80,7 +80,10 @@ impl Stream {
             let n = self.server.road().look(|projection| projection.n);
             let behind = n != self.after;
             self.after = n;
-            return Some(format!("event: hello\ndata: {{\"n\":{n},\"behind\":{behind},\"build\":\"{}\"}}\n\n", assets::build()));
+            return Some(format!(
+                "event: hello\ndata: {{\"n\":{n},\"behind\":{behind},\"build\":\"{}\"}}\n\n",
+                assets::build()
+            ));
         }
         // A session that has ended shows nothing any more.
         if self.caller.expires.is_some_and(|expires| expires <= self.server.now()) {

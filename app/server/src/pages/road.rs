@@ -128,8 +128,13 @@ fn gap(station: &Station, grow: u64) -> Markup {
 }
 
 /// What was waited for, as short as it can be said in a picture.
-fn short(why: &str) -> String {
+pub fn short(why: &str) -> String {
     let first = why.split([';', '(']).next().unwrap_or_default().trim();
+    // Of how many somebody has to approve is told where it can be done.
+    if let Some((before, rest)) = first.split_once("approval ") {
+        let who = rest.split_once(" by ").map(|(_, who)| who).filter(|who| !who.starts_with("anybody"));
+        return who.map_or_else(|| format!("{before}approval"), |who| format!("{before}approval by {who}"));
+    }
     match first.char_indices().nth(48) {
         Some((at, _)) => format!("{}…", first.get(..at).unwrap_or_default().trim_end()),
         None => first.to_owned(),

@@ -4,7 +4,7 @@
 //! In: the status of a project, lines of logs. Out: the page. Never: all lines of a log; a page has its end.
 
 use super::frame::{Look, Place, page};
-use super::words::{ago, command, distance, errors, mark, milliseconds, pill, since, Tone};
+use super::words::{Tone, ago, command, distance, errors, mark, milliseconds, pill, since};
 use super::{ansi, environment, history, home, sign};
 use crate::Server;
 use axum::extract::{Path, Query, State};
@@ -175,7 +175,11 @@ fn events(server: &Server, of: &Lane, now: At) -> Markup {
         events.push((line.at, html! { (history::attempt(&line.result)) " " b { (line.release) } " by " (line.by) @if !line.reason.is_empty() { ": " (line.reason) } }));
     }
     for (at, ended) in &state.ended {
-        let why = if ended.reason.is_empty() { ended.exit.as_ref().map_or_else(|| "ended".into(), |exit| format!("exited with code {}", exit.code)) } else { ended.reason.clone() };
+        let why = if ended.reason.is_empty() {
+            ended.exit.as_ref().map_or_else(|| "ended".into(), |exit| format!("exited with code {}", exit.code))
+        } else {
+            ended.reason.clone()
+        };
         events.push((*at, html! { (pill("✕", Tone::Bad, "instance ended")) " " code { (ended.id.to_string().rsplit('-').next().unwrap_or_default()) } ": " (why) }));
     }
     events.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
@@ -236,7 +240,9 @@ fn releases(server: &Server, status: &Status, service: &ServiceName, now: At) ->
     });
     all.sort_by_key(|release| std::cmp::Reverse(release.number));
     let runs = |release: &Release| -> Vec<String> {
-        let here = |lane: &&LaneView| &lane.name == service && lane.release.as_ref().is_some_and(|serves| serves.id == release.id);
+        let here = |lane: &&LaneView| {
+            &lane.name == service && lane.release.as_ref().is_some_and(|serves| serves.id == release.id)
+        };
         let places = status.environments.iter().filter(|place| place.services.iter().any(|lane| here(&lane)));
         places.map(|place| place.name.to_string()).collect()
     };

@@ -93,10 +93,11 @@ pub fn distance(ms: u64) -> String {
     }
 }
 
-/// How long something took: `0.4 s`, `12.3 s`, `7 m 52 s`, `3 h 12 m`.
+/// How long something took: `18 ms`, `0.4 s`, `12.3 s`, `7 m 52 s`, `3 h 12 m`.
 pub fn took(ms: u64) -> String {
     let seconds = ms / 1000;
     match seconds {
+        0 if ms < 100 => format!("{ms} ms"),
         0..=59 => format!("{seconds}.{} s", ms % 1000 / 100),
         60..=3599 => format!("{} m {:02} s", seconds / 60, seconds % 60),
         3600..=86_399 => format!("{} h {:02} m", seconds / 3600, seconds / 60 % 60),
@@ -143,10 +144,11 @@ mod tests {
 
     #[test]
     fn times_are_said_in_one_unit() {
-        for (ms, text) in [(400, "0 s"), (99_000, "99 s"), (100_000, "1 min"), (7_200_000, "2 h"), (600_000_000, "6 d")] {
+        for (ms, text) in [(400, "0 s"), (99_000, "99 s"), (100_000, "1 min"), (7_200_000, "2 h"), (600_000_000, "6 d")]
+        {
             assert_eq!(distance(ms), text);
         }
-        for (ms, text) in [(440, "0.4 s"), (472_000, "7 m 52 s"), (11_520_000, "3 h 12 m")] {
+        for (ms, text) in [(18, "18 ms"), (440, "0.4 s"), (472_000, "7 m 52 s"), (11_520_000, "3 h 12 m")] {
             assert_eq!(took(ms), text);
         }
     }
