@@ -4,6 +4,7 @@
 //! lines for the pusher's terminal, explanations. Never: a fact of its own, a decision, printing.
 
 pub mod change;
+mod due;
 pub mod lane;
 pub mod lines;
 pub mod project;

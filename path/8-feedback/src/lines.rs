@@ -4,6 +4,7 @@
 //! waits, prints, colours.
 
 use crate::change::name_of;
+use crate::due::Due;
 use slipway_model::fact::{Body, ChangeInfo, ChangeState, Command, Fact, Gate, RolloutMoved};
 use slipway_model::plan::{Decision, Plan};
 use slipway_model::release::Release;
@@ -43,7 +44,7 @@ pub struct Follow {
     running: BTreeMap<String, (At, String)>,
     lanes: BTreeMap<Lane, LaneEnd>,
     environments: Vec<EnvironmentName>,
-    releases_due: BTreeSet<ItemId>,
+    due: Due,
     steps_said: BTreeMap<Lane, usize>,
     planned: bool,
     ended: Option<ChangeState>,
@@ -62,7 +63,7 @@ impl Follow {
             running: BTreeMap::new(),
             lanes: BTreeMap::new(),
             environments: Vec::new(),
-            releases_due: BTreeSet::new(),
+            due: Due::default(),
             steps_said: BTreeMap::new(),
             planned: false,
             ended: None,
@@ -95,11 +96,13 @@ impl Follow {
             }
             Body::PlanMade { plan } => self.planned(plan),
             Body::JobStarted { item, .. } => {
+                self.due.began(item);
                 self.running.insert(name_of(item), (fact.at, String::new()));
                 Vec::new()
             }
             Body::JobEnded { item, outcome, .. } => self.job_ended(fact.at, item, outcome),
             Body::ImageStarted { item, .. } => {
+                self.due.began(item);
                 self.running.insert(format!("image {}", name_of(item)), (fact.at, String::new()));
                 Vec::new()
             }
@@ -112,6 +115,7 @@ impl Follow {
                 lines
             }
             Body::ImageFailed { item, reason, .. } => {
+                self.due.failed(item);
                 self.running.remove(&format!("image {}", name_of(item)));
                 let mut texts = reason.lines();
                 let first = texts.next().unwrap_or_default();
@@ -122,7 +126,7 @@ impl Follow {
                 lines
             }
             Body::ReleaseMade { item, release, .. } => {
-                self.releases_due.remove(item);
+                self.due.made(item);
                 self.asks(release);
                 Vec::new()
             }
@@ -153,12 +157,7 @@ impl Follow {
         self.planned = true;
         let Some(info) = &self.info else { return Vec::new() };
         self.environments = plan.environments.iter().map(|policy| policy.name.clone()).collect();
-        self.releases_due = plan
-            .items
-            .iter()
-            .filter(|item| item.spec.kind() == "release" && item.decision == Decision::Run)
-            .map(|item| item.id.clone())
-            .collect();
+        self.due = Due::of(plan);
         let mut lines = vec![Follow::more(&format!(
             "change {} on {} by {}: {}",
             info.commit.short(),
@@ -209,6 +208,7 @@ impl Follow {
         }
         let mut lines = vec![self.line(at, &columns(&title, outcome.result.word(), &text))];
         if !outcome.result.satisfies() {
+            self.due.failed(item);
             if let (Some(step), Some(code)) = (&outcome.step, outcome.exit_code) {
                 lines.push(Follow::more(&format!("step `{step}` ended with exit code {code}")));
                 // A reason that says more, the signal that killed it for one, is still to be said.
@@ -391,7 +391,7 @@ impl Follow {
             };
         }
         let has = |end: LaneEnd| self.lanes.values().any(|lane| *lane == end);
-        let settled = self.planned && self.releases_due.is_empty() && self.running.is_empty();
+        let settled = self.planned && self.due.is_empty() && self.running.is_empty();
         // A lane behind another environment only follows what waits.
         let decided = !has(LaneEnd::Asked) && !has(LaneEnd::Open);
         (settled && decided && has(LaneEnd::Waits)).then_some(4)

@@ -512,3 +512,40 @@ fn the_road_of_a_change_says_where_its_time_went_and_what_was_waited_for() {
     let jobs = &road.lanes[0].stations[1];
     assert_eq!((jobs.name.as_str(), jobs.work_ms, jobs.wait_ms), ("Jobs", Some(10_000), 1_000));
 }
+
+#[test]
+fn a_change_that_a_newer_one_overtook_is_superseded_and_did_not_pass() {
+    let mut journal = Journal::new();
+    journal.add(1_000, ended("passed", json!({}))).released();
+    let refused = Gate::Refused { reason: "superseded by r42 of 9be1c02".into(), next: None };
+    journal.gate(16_000, &refused);
+    journal.add(17_000, json!({ "kind": "change.ended", "data": { "state": "passed", "reason": "" } }));
+    let projection = journal.projection();
+    let id = ChangeId::parse("0123456789abcdef").unwrap();
+    let view = projection.change(&"guestbook".parse().unwrap(), &id).unwrap();
+    assert_eq!(crate::road::word(view), "superseded");
+    let road = crate::road::road(view, &["production".parse().unwrap()], At(BEGAN + 20_000));
+    let production = road.lanes[0].stations.last().unwrap();
+    assert_eq!((production.mark, production.detail.as_str()), (crate::road::Mark::Passed, "superseded"));
+}
+
+#[test]
+fn a_release_whose_job_failed_for_good_is_not_waited_for() {
+    let mut api = item("release:api", "run");
+    api["needs"] = json!(["job:api/test"]);
+    let mut test = item("job:api/test", "run");
+    test["spec"]["retry"]["max"] = json!(1);
+    let plan = json!({ "items": [test, api, item("release:web", "run")], "environments": [], "not_ci": [], "warnings": [],
+        "saved_ms": 0 });
+    let mut due = crate::due::Due::of(&serde_json::from_value(plan).unwrap());
+    let id = |text: &str| slipway_model::ItemId(text.into());
+    due.made(&id("release:web"));
+    due.began(&id("job:api/test"));
+    due.failed(&id("job:api/test"));
+    assert!(!due.is_empty(), "it is tried once more");
+    due.began(&id("job:api/test"));
+    due.failed(&id("job:api/test"));
+    assert!(due.is_empty());
+    due.began(&id("job:api/test"));
+    assert!(!due.is_empty(), "a person retried it");
+}

@@ -18,6 +18,8 @@ use slipway_model::{At, EnvironmentName, ProjectName};
 
 /// Failed jobs that are told whole; the list has them all.
 const TOLD: usize = 5;
+/// A longer list is laid out only where it comes into view.
+const LONG: usize = 40;
 /// Lines of evidence that are shown of each kind.
 const LINES: usize = 12;
 
@@ -358,7 +360,7 @@ fn jobs(seen: &Seen, now: At) -> Markup {
     listed.sort_by_key(|job| rank(job));
     html! {
         @if !listed.is_empty() {
-            section class="card" aria-labelledby="jobs-title" {
+            section class={ "card" @if listed.len() > LONG { " long" } } aria-labelledby="jobs-title" {
                 h2 id="jobs-title" { "Jobs" }
                 table class="jobs" {
                     thead { tr { th scope="col" { "job" } th scope="col" { "result" } th scope="col" { "took" } th scope="col" { "tests" } th scope="col" { "waited" } } }

@@ -151,8 +151,8 @@ fn usage(job: &JobView) -> Markup {
                 div { dt { "waited" } dd { (took(job.queued_ms)) } }
                 div { dt { "set up" } dd { (took(job.set_up_ms)) } }
                 div { dt { "ran" } dd { (took(job.run_ms)) } }
-                div { dt { "processor" } dd { (took(used.cpu_ms)) } }
-                div { dt { "memory, at most" } dd { (used.memory_peak_bytes >> 20) " MiB" } }
+                @if used.cpu_ms > 0 { div { dt { "processor" } dd { (took(used.cpu_ms)) } } }
+                @if used.memory_peak_bytes > 0 { div { dt { "memory, at most" } dd { (used.memory_peak_bytes.div_ceil(1 << 20)) " MiB" } } }
             }
         }
     }

@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn a_rollback_bends_back_and_a_wait_is_named() {
         let mut production = station("production", Mark::Back);
-        (production.wait_ms, production.waited_for) = (472_000, "approval of ops".into());
+        (production.wait_ms, production.waited_for) = (472_000, "approval 1 of 2 by ops; none given yet".into());
         production.back = Some((Some("r39".into()), Some(100)));
         let lane = RoadLane { service: "api".parse().ok(), stations: vec![station("Jobs", Mark::Done), production] };
         let road = Road {
@@ -219,12 +219,12 @@ mod tests {
             not_affected: vec!["web".parse().unwrap()],
             all_ms: 521_000,
             work_ms: 31_000,
-            longest: Some(("approval of ops".into(), 472_000)),
+            longest: Some(("production: approval 1 of 2 by ops; none given yet".into(), 472_000)),
         };
         let text = picture(&road).into_string();
         for said in [
             "8 m 41 s in all",
-            "longest: approval of ops",
+            "longest: production: approval by ops",
             "waited 7 m 52 s",
             "r39 serves production",
             "rolled back",
