@@ -459,16 +459,17 @@ impl Server {
 fn failed_items(view: &ChangeView) -> Vec<ItemId> {
     let bad =
         |job: &&JobView| matches!(job.result.as_str(), "failed" | "timed-out" | "cancelled" | "lost" | "failed-before");
-    let jobs: Vec<ItemId> = view.jobs.iter().filter(bad).map(|job| ItemId(format!("job:{}", job.name))).collect();
-    if !jobs.is_empty() || view.state != ChangeState::Failed {
-        return jobs;
+    let mut items: Vec<ItemId> = view.jobs.iter().filter(bad).map(|job| ItemId(format!("job:{}", job.name))).collect();
+    if !matches!(view.state, ChangeState::Failed | ChangeState::Cancelled) {
+        return items;
     }
-    // No job failed, so each image that was to be built and is not there did.
+    // An image that was to be built and is not there failed, was cancelled, or waits for one of these jobs.
     let missing = view.plan.items.iter().filter(|item| {
         let wanted = item.kind == "image" && matches!(item.decision.as_str(), "run" | "failed-before");
         wanted && !view.images.iter().any(|image| image.item == item.id)
     });
-    missing.map(|item| item.id.clone()).collect()
+    items.extend(missing.map(|item| item.id.clone()));
+    items
 }
 
 pub(crate) fn place(release: &Release, environment: &EnvironmentName, verb: &str, reason: &str) -> Act {
@@ -514,10 +515,11 @@ mod tests {
     }
 
     #[test]
-    fn retry_of_a_change_repeats_its_failed_jobs_or_else_its_failed_images() {
+    fn retry_of_a_change_repeats_its_failed_jobs_and_images() {
         let items = |view: &ChangeView| failed_items(view).into_iter().map(|item| item.0).collect::<Vec<_>>();
         assert_eq!(items(&failed(&[("api/test", "failed"), ("api/lint", "passed")], true)), ["job:api/test"]);
         assert_eq!(items(&failed(&[("api/test", "passed")], false)), ["image:api"]);
+        assert_eq!(items(&failed(&[("api/test", "cancelled")], false)), ["job:api/test", "image:api"]);
         assert!(items(&failed(&[("api/test", "passed")], true)).is_empty());
     }
 }
