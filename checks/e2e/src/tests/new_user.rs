@@ -134,3 +134,54 @@ fn up_without_a_reader_goes_on_and_ends_by_ctrl_c() {
     }
     std::fs::remove_dir_all(&dir).unwrap();
 }
+
+const PROGRAM: &str = r#"use std::io::{Read, Write};
+use std::net::TcpListener;
+
+fn answer(request: &str) -> &'static str {
+    if request.starts_with("GET /healthz ") { "fine" } else { "hello" }
+}
+
+fn main() {
+    let port = std::env::var("PORT").unwrap_or_else(|_| "8099".into());
+    let listener = TcpListener::bind(format!("0.0.0.0:{port}")).unwrap();
+    for stream in listener.incoming() {
+        let (mut stream, mut bytes) = (stream.unwrap(), [0; 4096]);
+        let read = stream.read(&mut bytes).unwrap_or(0);
+        let body = answer(&String::from_utf8_lossy(&bytes[..read]));
+        let length = body.len();
+        let _ = write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+    }
+}
+
+#[test]
+fn health_is_told() {
+    assert_eq!(answer("GET /healthz HTTP/1.1"), "fine");
+}
+"#;
+
+// R421
+#[test]
+fn a_program_without_any_configuration_is_live_after_init_and_a_push() {
+    let world = World::start();
+    let repo = Repo::new(&world, "fresh");
+    repo.write("Cargo.toml", "[package]\nname = \"fresh\"\nversion = \"0.1.0\"\nedition = \"2021\"\n\n[workspace]\n");
+    repo.write("Cargo.lock", "version = 4\n\n[[package]]\nname = \"fresh\"\nversion = \"0.1.0\"\n");
+    repo.write("src/main.rs", PROGRAM);
+    repo.write(".gitignore", "target\ndist\n");
+    let shown = repo.slipway(&["init", "--dry-run"]).expect(0);
+    assert!(shown.out.contains("would write slipway.yaml") && !repo.root.join("slipway.yaml").exists(), "{shown:?}");
+    let wrote = repo.slipway(&["init"]).expect(0);
+    for part in
+        ["wrote slipway.yaml", "wrote Dockerfile", "wrote .git/hooks/pre-commit", "port: 8099", "health: /healthz"]
+    {
+        assert!(wrote.out.contains(part), "`{part}` is missing in {wrote:?}");
+    }
+    repo.slipway(&["lint"]).expect(0);
+    repo.slipway(&["init"]).expect(1);
+    // The hook looks for the program by its name; here it is not in PATH under it.
+    std::fs::remove_file(repo.root.join(".git/hooks/pre-commit")).unwrap();
+    repo.commit("as it was recognised");
+    repo.push_main().says("test fresh       passed").says("LIVE production fresh r1");
+    assert_eq!(crate::http::get(&repo.address("fresh"), "/").unwrap().body, "hello");
+}
